@@ -1,0 +1,402 @@
+//! `countersign authorize` and `countersign explain`, against a server or a policy directory.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, anyhow, bail};
+use clap::Args;
+use tonic::Status;
+use tonic_types::StatusExt;
+
+use crate::config::Config;
+use crate::grpc::proto::authorization_service_client::AuthorizationServiceClient;
+use crate::grpc::proto::authorization_service_server::AuthorizationService;
+use crate::grpc::proto::{
+    AuthorizeRequest, AuthorizeResponse, Decision, DenyReason, Effect, Entity, EntityRef,
+    ExplainRequest, ExplainResponse, Mode, PolicyOutcome,
+};
+use crate::grpc::{AuthorizationApi, client, json};
+use crate::policy::parse_entity;
+use crate::server::{Parts, load_problems};
+use crate::usecase::ReloadOutcome;
+
+use super::Outcome;
+use super::arguments::CompileArguments;
+use super::output::{BOLD, DIM, GREEN, RED, RESET, YELLOW, print, say};
+use super::report::{Format, render};
+
+#[derive(Debug, Args)]
+pub(super) struct DecideArguments {
+    /// Ask this server: `host:port`, `http://host:port` or `unix:/path`.
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "policies")]
+    server: Option<String>,
+    /// Decide here, with the policies of this directory.
+    #[arg(long, value_name = "DIR", required_unless_present = "server")]
+    policies: Option<PathBuf>,
+    #[command(flatten)]
+    compile: CompileArguments,
+    /// Read the request from a file (`-` for standard input), in the JSON form of `AuthorizeRequest`.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["principal", "action", "resource"])]
+    request: Option<PathBuf>,
+    /// Who wants to act: `Type::"id"`.
+    #[arg(long, value_name = "ENTITY", required_unless_present = "request")]
+    principal: Option<String>,
+    /// What they want to do: `Deploy`, or a full UID.
+    #[arg(long, value_name = "ACTION", required_unless_present = "request")]
+    action: Option<String>,
+    /// What they want to act on: `Type::"id"`.
+    #[arg(long, value_name = "ENTITY", required_unless_present = "request")]
+    resource: Option<String>,
+    /// The circumstances, as a JSON object.
+    #[arg(long, value_name = "JSON")]
+    context: Option<String>,
+    /// Attributes of a principal that is not stored, as a JSON object.
+    #[arg(long, value_name = "JSON")]
+    principal_attributes: Option<String>,
+    /// Attributes of a resource that is not stored, as a JSON object.
+    #[arg(long, value_name = "JSON")]
+    resource_attributes: Option<String>,
+    /// On whose behalf the principal acts, nearest first; may be given several times.
+    #[arg(long, value_name = "ENTITY")]
+    on_behalf_of: Vec<String>,
+    /// Why the action is wanted.
+    #[arg(long, value_name = "TEXT")]
+    justification: Option<String>,
+    /// A dry run: open no approval.
+    #[arg(long)]
+    check: bool,
+    /// How the answer is written.
+    #[arg(long, value_enum, default_value = "text")]
+    format: Format,
+}
+
+/// Decides one request.
+pub(super) fn authorize(arguments: &DecideArguments) -> anyhow::Result<Outcome> {
+    let request = arguments.to_request()?;
+    let response = in_runtime(async {
+        match &arguments.server {
+            Some(server) => {
+                let mut client = AuthorizationServiceClient::new(client::connect(server).await?);
+                client.authorize(request).await.map_err(refusal)
+            }
+            None => local(arguments)?
+                .authorize(tonic::Request::new(request))
+                .await
+                .map_err(refusal),
+        }
+    })?;
+    let response = response.into_inner();
+    match arguments.format {
+        Format::Text => show_response(&response),
+        Format::Json => print(&json::write("AuthorizeResponse", &response)?),
+    }
+    Ok(outcome_of(response.decision()))
+}
+
+/// Explains one request.
+pub(super) fn explain(arguments: &DecideArguments) -> anyhow::Result<Outcome> {
+    let request = ExplainRequest {
+        request: Some(arguments.to_request()?),
+    };
+    let explained = in_runtime(async {
+        match &arguments.server {
+            Some(server) => {
+                let mut client = AuthorizationServiceClient::new(client::connect(server).await?);
+                client.explain(request).await.map_err(refusal)
+            }
+            None => local(arguments)?
+                .explain(tonic::Request::new(request))
+                .await
+                .map_err(refusal),
+        }
+    })?;
+    let explained = explained.into_inner();
+    match arguments.format {
+        Format::Text => show_explanation(&explained),
+        Format::Json => print(&json::write("ExplainResponse", &explained)?),
+    }
+    let decision = explained
+        .response
+        .as_ref()
+        .map_or(Decision::Unspecified, AuthorizeResponse::decision);
+    Ok(outcome_of(decision))
+}
+
+/// Anything that is not known to be an answer is no decision.
+fn outcome_of(decision: Decision) -> Outcome {
+    match decision {
+        Decision::Allow => Outcome::Success,
+        Decision::Deny => Outcome::Denied,
+        Decision::RequireApproval => Outcome::ApprovalRequired,
+        Decision::Unspecified => Outcome::CouldNotRun,
+    }
+}
+
+fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_stack_size(8 * 1024 * 1024)
+        .build()
+        .context("the runtime cannot be started")?
+        .block_on(work)
+}
+
+/// The service, without a server around it.
+fn local(arguments: &DecideArguments) -> anyhow::Result<AuthorizationApi> {
+    let dir = arguments
+        .policies
+        .as_deref()
+        .ok_or_else(|| anyhow!("name a `--server` or `--policies`"))?;
+    let config = Config {
+        policy: arguments.compile.to_config(dir),
+        ..Config::default()
+    };
+    let parts = Parts::assemble(&config, None);
+    let outcome = parts.reloader.reload();
+    for problem in load_problems(&parts)
+        .iter()
+        .filter(|problem| problem.is_error())
+    {
+        say(&render(problem));
+    }
+    match outcome {
+        ReloadOutcome::Rejected(_) => {
+            bail!("the policies cannot be loaded, so nothing was decided")
+        }
+        ReloadOutcome::Activated | ReloadOutcome::Unchanged => {
+            Ok(AuthorizationApi::new(parts.authorizer))
+        }
+    }
+}
+
+/// A status as a sentence, with the field it is about.
+fn refusal(status: Status) -> anyhow::Error {
+    let details = status.get_error_details();
+    let reason = details
+        .error_info()
+        .map_or_else(String::new, |info| format!(" ({})", info.reason));
+    let message = if status.message().is_empty() {
+        "no message"
+    } else {
+        status.message()
+    };
+    anyhow!("no decision: {:?}{reason}: {message}", status.code())
+}
+
+impl DecideArguments {
+    fn to_request(&self) -> anyhow::Result<AuthorizeRequest> {
+        if let Some(path) = &self.request {
+            let text = read_text(path)?;
+            let request = json::read("AuthorizeRequest", &text)
+                .with_context(|| format!("`{}`", path.display()))?;
+            return Ok(self.with_mode(request));
+        }
+        let entity = |name: &str, text: &Option<String>, attributes: &Option<String>| {
+            let text = text
+                .as_deref()
+                .ok_or_else(|| anyhow!("`--{name}` is required"))?;
+            let uid = parse(name, text)?;
+            let attributes = attributes
+                .as_deref()
+                .map(|json| read_struct(&format!("{name}-attributes"), json));
+            Ok::<_, anyhow::Error>(Entity {
+                r#type: uid.r#type,
+                id: uid.id,
+                attributes: attributes.transpose()?,
+                parents: Vec::new(),
+            })
+        };
+        let on_behalf_of: anyhow::Result<Vec<EntityRef>> = self
+            .on_behalf_of
+            .iter()
+            .map(|text| parse("on-behalf-of", text))
+            .collect();
+        Ok(self.with_mode(AuthorizeRequest {
+            principal: Some(entity(
+                "principal",
+                &self.principal,
+                &self.principal_attributes,
+            )?),
+            action: self.action.clone().unwrap_or_default(),
+            resource: Some(entity(
+                "resource",
+                &self.resource,
+                &self.resource_attributes,
+            )?),
+            context: self
+                .context
+                .as_deref()
+                .map(|json| read_struct("context", json))
+                .transpose()?,
+            on_behalf_of: on_behalf_of?,
+            justification: self.justification.clone().unwrap_or_default(),
+            ..AuthorizeRequest::default()
+        }))
+    }
+
+    fn with_mode(&self, mut request: AuthorizeRequest) -> AuthorizeRequest {
+        if self.check {
+            request.mode = Mode::Check.into();
+        }
+        request
+    }
+}
+
+fn parse(flag: &str, text: &str) -> anyhow::Result<EntityRef> {
+    let uid = parse_entity(text)
+        .ok_or_else(|| anyhow!("`--{flag}`: `{text}` is not an entity: write `Type::\"id\"`"))?;
+    Ok(EntityRef {
+        r#type: uid.type_name,
+        id: uid.id,
+    })
+}
+
+fn read_text(path: &Path) -> anyhow::Result<String> {
+    if path == Path::new("-") {
+        let mut text = String::new();
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("standard input cannot be read")?;
+        return Ok(text);
+    }
+    std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))
+}
+
+fn read_struct(flag: &str, text: &str) -> anyhow::Result<prost_types::Struct> {
+    // A request with only a context: the one JSON reader reads that too.
+    let request: AuthorizeRequest =
+        json::read("AuthorizeRequest", &format!("{{\"context\":{text}}}"))
+            .with_context(|| format!("`--{flag}` is not a JSON object"))?;
+    request
+        .context
+        .ok_or_else(|| anyhow!("`--{flag}` is not a JSON object"))
+}
+
+fn show_response(response: &AuthorizeResponse) {
+    let (colour, word) = match response.decision() {
+        Decision::Allow => (GREEN, "ALLOW"),
+        Decision::Deny => (RED, "DENY"),
+        Decision::RequireApproval => (YELLOW, "REQUIRE_APPROVAL"),
+        Decision::Unspecified => (RED, "NO DECISION"),
+    };
+    let why = match (response.decision(), response.deny_reason()) {
+        (Decision::Deny, DenyReason::Forbidden) => "  a forbid is satisfied",
+        (Decision::Deny, DenyReason::NoPermit) => "  no permit is satisfied",
+        (Decision::Deny, DenyReason::PolicyError) => "  a policy could not be evaluated",
+        (Decision::Deny, DenyReason::EntityMissing) => {
+            "  entities are neither stored nor described"
+        }
+        (Decision::Deny, DenyReason::Unspecified)
+        | (Decision::Allow | Decision::RequireApproval | Decision::Unspecified, _) => "",
+    };
+    print(&format!("{colour}{word}{RESET}{why}"));
+    for policy in &response.determining {
+        let description = policy
+            .annotations
+            .get("description")
+            .map_or("", String::as_str);
+        print(&format!(
+            "  {} {BOLD}{}{RESET}  {description}",
+            effect_name(policy.effect()),
+            policy.id
+        ));
+    }
+    for entity in &response.missing_entities {
+        print(&format!(
+            "  missing {BOLD}{}::\"{}\"{RESET}",
+            entity.r#type, entity.id
+        ));
+    }
+    for error in &response.errors {
+        print(&format!(
+            "  error in {BOLD}{}{RESET}  {}",
+            error.policy_id, error.message
+        ));
+    }
+    for requirement in response
+        .approval
+        .iter()
+        .flat_map(|approval| &approval.requirements)
+    {
+        let slots: Vec<String> = requirement
+            .slots
+            .iter()
+            .map(|(slot, count)| format!("{count} {slot}"))
+            .collect();
+        let who = if slots.is_empty() {
+            String::new()
+        } else {
+            format!(": {}", slots.join(", "))
+        };
+        let require = if requirement.require.is_empty() {
+            String::new()
+        } else {
+            format!(", needs {}", requirement.require.join(", "))
+        };
+        print(&format!(
+            "  rule {BOLD}{}{RESET}  {} ({} to approve{who}{require})",
+            requirement.rule, requirement.title, requirement.approvals
+        ));
+    }
+    print(&format!(
+        "{DIM}  decision {}, policies {:.12}{RESET}",
+        response.decision_id, response.policy_version
+    ));
+}
+
+fn effect_name(effect: Effect) -> &'static str {
+    match effect {
+        Effect::Permit => "permit",
+        Effect::Forbid => "forbid",
+        Effect::Gate => "gate",
+        Effect::Unspecified => "policy",
+    }
+}
+
+fn show_explanation(explained: &ExplainResponse) {
+    if let Some(response) = &explained.response {
+        show_response(response);
+    }
+    if !explained.policies.is_empty() {
+        print(&format!("\n{BOLD}Applicable policies{RESET}"));
+    }
+    for policy in &explained.policies {
+        let (mark, detail) = match policy.outcome() {
+            PolicyOutcome::Satisfied => (format!("{GREEN}holds{RESET}"), String::new()),
+            PolicyOutcome::NotSatisfied => (
+                "does not hold".to_owned(),
+                format!("\n      because of  {}", policy.condition),
+            ),
+            PolicyOutcome::Error | PolicyOutcome::Unspecified => (
+                format!("{RED}error{RESET}"),
+                format!("\n      in  {}\n      {}", policy.condition, policy.error),
+            ),
+        };
+        let rule = if policy.rule.is_empty() {
+            String::new()
+        } else {
+            format!(", rule {}", policy.rule)
+        };
+        print(&format!(
+            "  {} {BOLD}{}{RESET}{rule}  {mark}  {DIM}{}{RESET}{detail}",
+            effect_name(policy.effect()),
+            policy.id,
+            policy.location
+        ));
+    }
+    if !explained.nearest_permits.is_empty() {
+        print(&format!("\n{BOLD}Nearest permits{RESET}"));
+    }
+    for miss in &explained.nearest_permits {
+        print(&format!(
+            "  {BOLD}{}{RESET}  {DIM}{}{RESET}\n      {}",
+            miss.id, miss.location, miss.explanation
+        ));
+    }
+    if !explained.relevant_context.is_empty() {
+        print(&format!(
+            "\n{DIM}Context that matters for this action: {}{RESET}",
+            explained.relevant_context.join(", ")
+        ));
+    }
+}

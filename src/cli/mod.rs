@@ -1,0 +1,111 @@
+//! The command line: parse, run, exit code.
+//!
+//! Place: floor 6.
+//! Never: a decision. Data goes to standard output, talk to standard error.
+
+mod arguments;
+mod check;
+mod decide;
+mod fmt;
+mod output;
+mod report;
+mod serve;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It did what it was asked: allowed, passed, ran.
+    Success,
+    /// There are findings; or it failed, where there is nothing to find.
+    Findings,
+    /// It could not run.
+    CouldNotRun,
+    /// The request is denied.
+    Denied,
+    /// The request needs approval.
+    ApprovalRequired,
+}
+
+impl From<Outcome> for ExitCode {
+    fn from(outcome: Outcome) -> Self {
+        Self::from(match outcome {
+            Outcome::Success => 0,
+            Outcome::Findings => 1,
+            Outcome::CouldNotRun => 2,
+            Outcome::Denied => 3,
+            Outcome::ApprovalRequired => 4,
+        })
+    }
+}
+
+/// A policy decision point that answers allow, deny or require approval, from Cedar policies.
+#[derive(Debug, Parser)]
+#[command(name = "countersign", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve decisions over gRPC.
+    Serve(serve::ServeArguments),
+    /// Check a policy directory: syntax, schema, rules, entities.
+    Check(check::CheckArguments),
+    /// Format policies.
+    Fmt(fmt::FmtArguments),
+    /// Run a policy directory's decision cases, and show which policies no case exercises.
+    Test(test::TestArguments),
+    /// Decide one request: exit code 0 for allow, 3 for deny, 4 for require approval, 2 if there is no decision.
+    Authorize(decide::DecideArguments),
+    /// Decide one request, and show what every applicable policy said. Exit codes as for `authorize`.
+    Explain(decide::DecideArguments),
+    /// Print a completion script for a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Fmt(arguments) => fmt::run(&arguments),
+        Command::Test(arguments) => test::run(&arguments),
+        Command::Authorize(arguments) => decide::authorize(&arguments),
+        Command::Explain(arguments) => decide::explain(&arguments),
+        Command::Completions { shell } => {
+            clap_complete::generate(
+                shell,
+                &mut Cli::command(),
+                "countersign",
+                &mut std::io::stdout(),
+            );
+            Ok(Outcome::Success)
+        }
+    };
+    match outcome {
+        Ok(outcome) => outcome.into(),
+        Err(error) => {
+            output::complain(&format!("{error:#}"));
+            Outcome::CouldNotRun.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,227 @@
+//! `countersign serve`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Args;
+use serde_json::json;
+
+use crate::config::Config;
+use crate::model::{Posture, ValidationMode};
+use crate::server::{Parts, SampleSet, Server, load_problems};
+use crate::telemetry;
+use crate::usecase::ports::PolicySource;
+
+use super::Outcome;
+use super::output::{BOLD, DIM, RESET, YELLOW, print, say};
+use super::report::{counted, render};
+
+#[derive(Debug, Args)]
+pub(super) struct ServeArguments {
+    /// Development: the sample policies if there is no policy directory here, on loopback only.
+    #[arg(long)]
+    dev: bool,
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Print the effective configuration, and exit with 0 if it is right.
+    #[arg(long)]
+    check_config: bool,
+    /// The policy directory.
+    #[arg(long, value_name = "DIR")]
+    policies: Option<PathBuf>,
+    /// An address to listen on, port 0 for any free one; may be given several times.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Vec<SocketAddr>,
+    /// A unix socket to listen on as well.
+    #[arg(long, value_name = "PATH")]
+    unix: Option<PathBuf>,
+    /// How many threads serve; 0 for one on each core.
+    #[arg(long, value_name = "N")]
+    threads: Option<usize>,
+    /// How policies are checked against the schema: strict, warn or off.
+    #[arg(long, value_name = "MODE")]
+    validation: Option<ValidationMode>,
+    /// What becomes of policies that cannot be evaluated and of missing entities: strict, or cedar (for conformance and migration).
+    #[arg(long, value_name = "POSTURE")]
+    posture: Option<Posture>,
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<Outcome> {
+    let config = configure(arguments)?;
+    if arguments.check_config {
+        print(config.to_toml()?.trim_end());
+        return Ok(Outcome::Success);
+    }
+    telemetry::start(&config.log)?;
+    let parts = Parts::assemble(&config, source(arguments, &config));
+    parts.reloader.reload();
+    let problems = load_problems(&parts);
+    for problem in problems.iter().take(20) {
+        say(&format!("{}\n", render(problem)));
+    }
+    let server = Server::start(&config, parts)?;
+    announce(arguments, &config, &server)?;
+    server
+        .wait_for_stop()
+        .context("signals cannot be received")?;
+    tracing::info!("stopping: calls under way may end");
+    let cut_off = server.stop();
+    if cut_off > 0 {
+        tracing::warn!(
+            connections = cut_off,
+            "connections were cut off at the drain timeout"
+        );
+    }
+    Ok(Outcome::Success)
+}
+
+/// Flags above variables above the file.
+fn configure(arguments: &ServeArguments) -> anyhow::Result<Config> {
+    let mut config = Config::load(arguments.config.as_deref(), &environment())?;
+    if let Some(dir) = &arguments.policies {
+        config.policy.dir.clone_from(dir);
+    }
+    if !arguments.listen.is_empty() {
+        config.server.listen.clone_from(&arguments.listen);
+    }
+    if let Some(path) = &arguments.unix {
+        config.server.unix = Some(path.clone());
+    }
+    if let Some(threads) = arguments.threads {
+        config.server.threads = threads;
+    }
+    if let Some(validation) = arguments.validation {
+        config.policy.validation = validation.to_string();
+    }
+    if let Some(posture) = arguments.posture {
+        config.policy.posture = posture.to_string();
+    }
+    config.check()?;
+    if arguments.dev
+        && let Some(address) = config
+            .server
+            .listen
+            .iter()
+            .find(|address| !address.ip().is_loopback())
+    {
+        anyhow::bail!("`--dev` listens on loopback only, and `{address}` is not");
+    }
+    Ok(config)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the command line is where the environment is read"
+)]
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// The sample policies, if this is development and there is no policy directory.
+fn source(arguments: &ServeArguments, config: &Config) -> Option<Arc<dyn PolicySource>> {
+    let is_given = arguments.policies.is_some() || config.policy.dir.is_dir();
+    (arguments.dev && !is_given).then(|| Arc::new(SampleSet) as Arc<dyn PolicySource>)
+}
+
+fn announce(arguments: &ServeArguments, config: &Config, server: &Server) -> anyhow::Result<()> {
+    let addresses = server.addresses();
+    let active = server.parts().reloader.active().load_full();
+    let version = active
+        .as_ref()
+        .map(|active| active.snapshot.version().as_str().to_owned());
+    print(&serde_json::to_string(&json!({
+        "listening": addresses.tcp.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "unix": addresses.unix,
+        "policy_version": version,
+    }))?);
+    if config.policy.posture != "strict" {
+        say(&format!(
+            "{YELLOW}posture {}:{RESET} policies that cannot be evaluated are skipped",
+            config.policy.posture
+        ));
+    }
+    if addresses
+        .tcp
+        .iter()
+        .any(|address| !address.ip().is_loopback())
+    {
+        say(&format!(
+            "{YELLOW}callers are not authenticated:{RESET} whoever reaches these addresses can ask"
+        ));
+    }
+    if arguments.dev {
+        introduce(config, server);
+    }
+    Ok(())
+}
+
+/// Says what runs here and what to try.
+fn introduce(config: &Config, server: &Server) {
+    let Some(address) = server.addresses().tcp.first() else {
+        return;
+    };
+    let active = server.parts().reloader.active().load_full();
+    let policies = active.as_ref().map_or_else(
+        || "none are loaded, so every call is UNAVAILABLE".to_owned(),
+        |active| {
+            let info = active.snapshot.info();
+            let from = match &server.parts().policy_dir {
+                Some(dir) => format!("`{}`, read again at every change", dir.root().display()),
+                None => "the sample set inside the program".to_owned(),
+            };
+            let version: String = info.version.as_str().chars().take(12).collect();
+            let all = info.permits + info.forbids + info.gates;
+            format!(
+                "{} ({}), {} hold; version {version}\n             {from}",
+                counted(all, "policy", "policies"),
+                counted(info.gates, "gate", "gates"),
+                counted(info.cases_passed, "case", "cases"),
+            )
+        },
+    );
+    say(&format!(
+        "\n{BOLD}Countersign {}{RESET}  {YELLOW}development: loopback only, callers are not authenticated{RESET}\n\
+         \n  listening  {address}\n  policies   {policies}\n  posture    {}, validation {}\n",
+        env!("CARGO_PKG_VERSION"),
+        config.policy.posture,
+        config.policy.validation,
+    ));
+    say(&format!(
+        "{BOLD}Try, in another terminal:{RESET}\n{}",
+        try_next(&address.to_string())
+    ));
+}
+
+fn try_next(address: &str) -> String {
+    let program = "countersign";
+    let examples = [
+        (
+            "an AI agent starts two small machines in dev: ALLOW",
+            "--principal 'Agent::\"capacity-bot\"' --action StartInstances --resource 'Environment::\"dev\"' \\\n      \
+             --context '{\"instance_type\":\"t3.small\",\"count\":2,\"hourly_cost_cents\":4,\"region\":\"eu-central-1\",\"public_ip\":false}'",
+        ),
+        (
+            "it exports personal data abroad: DENY",
+            "--principal 'Agent::\"retrain-bot\"' --action ExportData --resource 'Dataset::\"customer-profiles\"' \\\n      \
+             --context '{\"row_count\":1,\"destination_region\":\"us-east-1\"}'",
+        ),
+        (
+            "it deploys to production: REQUIRE_APPROVAL",
+            "--principal 'Agent::\"deploy-bot\"' --action Deploy --resource 'Service::\"payments-api\"' \\\n      \
+             --context '{\"version\":\"2.5.0\",\"migration\":false,\"provenance\":{\"builder\":\"github-actions\",\"commit\":\"61d0e42\"}}'",
+        ),
+    ];
+    let lines = examples.map(|(what, flags)| {
+        format!(
+            "  {DIM}# {what}{RESET}\n  {program} authorize --server {address} \\\n      {flags}\n"
+        )
+    });
+    lines.concat()
+}

@@ -1,0 +1,344 @@
+//! Configuration: one TOML file, `COUNTERSIGN_SECTION__KEY` above it, flags above both.
+//!
+//! Place: floor 4; gathers what each part can be told.
+//! Never: a key that is read but not known: a misspelt key is an error that names it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
+
+const ENV_PREFIX: &str = "COUNTERSIGN_";
+
+/// Everything a server can be told.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// How to serve.
+    pub server: ServerConfig,
+    /// What decides.
+    pub policy: PolicyConfig,
+    /// What is written about it.
+    pub log: LogConfig,
+}
+
+/// How to serve.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct ServerConfig {
+    /// Where to listen on TCP; port 0 for any free one. Loopback unless told otherwise.
+    pub listen: Vec<SocketAddr>,
+    /// A unix socket to listen on as well; created with mode 0660.
+    pub unix: Option<PathBuf>,
+    /// How many threads serve, each with a runtime of its own; 0 for one on each core.
+    pub threads: usize,
+    /// How many connections there may be at once.
+    pub max_connections: usize,
+    /// How many calls one connection may have open at once.
+    pub max_concurrent_streams: u32,
+    /// How long calls under way may go on after the order to stop.
+    pub drain_timeout: SignedDuration,
+    /// How long a connection lives, give or take a tenth, before it is asked to reconnect.
+    pub max_connection_age: SignedDuration,
+}
+
+impl Default for ServerConfig {
+    fn default() -> Self {
+        Self {
+            listen: vec![SocketAddr::from(([127, 0, 0, 1], 50_051))],
+            unix: None,
+            threads: 0,
+            max_connections: 10_000,
+            max_concurrent_streams: 256,
+            drain_timeout: SignedDuration::from_secs(20),
+            max_connection_age: SignedDuration::from_mins(30),
+        }
+    }
+}
+
+/// What decides.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct PolicyConfig {
+    /// The policy directory.
+    pub dir: PathBuf,
+    /// `strict`, `warn` or `off`: how policies are checked against the schema.
+    pub validation: String,
+    /// `strict` or `cedar`: what becomes of policies that cannot be evaluated and of entities that are missing.
+    pub posture: String,
+    /// The entity types of the people who review.
+    pub reviewer_types: Vec<String>,
+    /// How often the directory is read again even if nothing tells of a change.
+    pub rescan_interval: SignedDuration,
+    /// Bytes of kept decisions.
+    pub cache_bytes: u64,
+    /// How many of the most used decisions are made again before new policies come into force.
+    pub warm_up: usize,
+    /// One in how many evaluations is checked against Cedar's own; 0 for none.
+    pub shadow_one_in: u64,
+}
+
+impl Default for PolicyConfig {
+    fn default() -> Self {
+        Self {
+            dir: PathBuf::from("policies"),
+            validation: "strict".to_owned(),
+            posture: "strict".to_owned(),
+            reviewer_types: vec!["User".to_owned()],
+            rescan_interval: SignedDuration::from_secs(30),
+            cache_bytes: 64 * 1024 * 1024,
+            warm_up: 10_000,
+            shadow_one_in: 4_096,
+        }
+    }
+}
+
+/// What is written about it.
+#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// `text` or `json`.
+    pub format: String,
+    /// Which events: a level, or `target=level` pairs separated by commas.
+    pub filter: String,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            format: "text".to_owned(),
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration file `{path}` cannot be read")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("the configuration file `{path}` is not right: {message}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        message: String,
+    },
+    /// A variable or the whole has a key or value it should not have.
+    #[error("the configuration is not right: {0}")]
+    Invalid(String),
+}
+
+impl Config {
+    /// Reads `file`, if one is given, and lays the `COUNTERSIGN_…` variables of `env` above it.
+    ///
+    /// # Errors
+    /// An unreadable file, an unknown key, or a value of the wrong kind.
+    pub fn load(file: Option<&Path>, env: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let mut table = match file {
+            Some(path) => read_table(path)?,
+            None => toml::Table::new(),
+        };
+        for (name, value) in env.iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)) {
+            overlay(&mut table, name, value)?;
+        }
+        let config: Self = table
+            .try_into()
+            .map_err(|error: toml::de::Error| ConfigError::Invalid(error.to_string()))?;
+        config.check()?;
+        Ok(config)
+    }
+
+    /// Checks what types cannot say.
+    ///
+    /// # Errors
+    /// The first key with a value that cannot be used.
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let invalid =
+            |key: &str, message: String| Err(ConfigError::Invalid(format!("`{key}`: {message}")));
+        if let Err(error) = self
+            .policy
+            .validation
+            .parse::<crate::model::ValidationMode>()
+        {
+            return invalid("policy.validation", error.to_string());
+        }
+        if let Err(error) = self.policy.posture.parse::<crate::model::Posture>() {
+            return invalid("policy.posture", error.to_string());
+        }
+        if self.log.format != "text" && self.log.format != "json" {
+            return invalid(
+                "log.format",
+                format!("`{}` is not one of `text`, `json`", self.log.format),
+            );
+        }
+        if self.server.listen.is_empty() && self.server.unix.is_none() {
+            return invalid(
+                "server.listen",
+                "there is neither an address nor a unix socket to listen on".to_owned(),
+            );
+        }
+        for (key, duration) in [
+            ("server.drain_timeout", self.server.drain_timeout),
+            ("server.max_connection_age", self.server.max_connection_age),
+            ("policy.rescan_interval", self.policy.rescan_interval),
+        ] {
+            if !duration.is_positive() {
+                return invalid(key, "is not longer than nothing".to_owned());
+            }
+        }
+        for (key, count) in [
+            ("server.max_connections", self.server.max_connections),
+            (
+                "server.max_concurrent_streams",
+                usize::try_from(self.server.max_concurrent_streams).unwrap_or(usize::MAX),
+            ),
+        ] {
+            if count == 0 {
+                return invalid(key, "is 0".to_owned());
+            }
+        }
+        Ok(())
+    }
+
+    /// The configuration as TOML, for `serve --check-config`.
+    ///
+    /// # Errors
+    /// Never, unless a value has no TOML form.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml::to_string(self).map_err(|error| ConfigError::Invalid(error.to_string()))
+    }
+}
+
+/// A configured duration; `check` has made sure that it is positive.
+pub fn to_std(duration: SignedDuration) -> Duration {
+    Duration::try_from(duration).unwrap_or_default()
+}
+
+fn read_table(path: &Path) -> Result<toml::Table, ConfigError> {
+    let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+        path: path.to_owned(),
+        source,
+    })?;
+    // Read as the real thing first: its errors show the line.
+    toml::from_str::<Config>(&text).map_err(|error| ConfigError::Malformed {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })?;
+    toml::from_str(&text).map_err(|error| ConfigError::Malformed {
+        path: path.to_owned(),
+        message: error.to_string(),
+    })
+}
+
+/// Sets the key that `name` stands for: `COUNTERSIGN_SERVER__THREADS` is `server.threads`.
+fn overlay(table: &mut toml::Table, name: &str, value: &str) -> Result<(), ConfigError> {
+    let wrong = || {
+        let message = format!(
+            "`{name}` names no key: write `{ENV_PREFIX}SECTION__KEY`, such as `{ENV_PREFIX}SERVER__THREADS`"
+        );
+        ConfigError::Invalid(message)
+    };
+    let path = name
+        .strip_prefix(ENV_PREFIX)
+        .ok_or_else(wrong)?
+        .to_lowercase();
+    let (section, key) = path
+        .split_once("__")
+        .filter(|(_, key)| !key.contains("__"))
+        .ok_or_else(wrong)?;
+    let section = table
+        .entry(section)
+        .or_insert_with(|| toml::Value::Table(toml::Table::new()))
+        .as_table_mut()
+        .ok_or_else(wrong)?;
+    // What reads as TOML is taken as TOML, so that numbers and lists can be set; anything else is a text.
+    let parsed = toml::from_str::<toml::Table>(&format!("value = {value}")).ok();
+    let parsed = parsed.and_then(|mut table| table.remove("value"));
+    section.insert(
+        key.to_owned(),
+        parsed.unwrap_or_else(|| toml::Value::String(value.to_owned())),
+    );
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn env(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
+        pairs
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
+    }
+
+    #[test]
+    fn variables_lie_above_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.toml");
+        std::fs::write(&file, "[server]\nthreads = 3\nmax_connections = 7\n").unwrap();
+        let config = Config::load(
+            Some(&file),
+            &env(&[
+                ("COUNTERSIGN_SERVER__THREADS", "5"),
+                ("COUNTERSIGN_SERVER__LISTEN", "[\"0.0.0.0:1\"]"),
+                ("COUNTERSIGN_POLICY__DIR", "/etc/p"),
+                ("COUNTERSIGN_POLICY__RESCAN_INTERVAL", "5s"),
+            ]),
+        )
+        .unwrap();
+        assert_eq!(
+            (config.server.threads, config.server.max_connections),
+            (5, 7)
+        );
+        assert_eq!(config.server.listen[0].to_string(), "0.0.0.0:1");
+        assert_eq!(config.policy.rescan_interval, SignedDuration::from_secs(5));
+    }
+
+    #[test]
+    fn unknown_keys_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.toml");
+        std::fs::write(&file, "[server]\nthreds = 3\n").unwrap();
+        let error = Config::load(Some(&file), &env(&[]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("threds") && error.contains("line 2"),
+            "{error}"
+        );
+        let error = Config::load(None, &env(&[("COUNTERSIGN_SERVER__THREDS", "3")])).unwrap_err();
+        assert!(error.to_string().contains("threds"), "{error}");
+        let error = Config::load(None, &env(&[("COUNTERSIGN_THREADS", "3")])).unwrap_err();
+        assert!(error.to_string().contains("COUNTERSIGN_THREADS"), "{error}");
+    }
+
+    #[test]
+    fn a_posture_that_does_not_exist_is_refused() {
+        let error =
+            Config::load(None, &env(&[("COUNTERSIGN_POLICY__POSTURE", "lax")])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the configuration is not right: `policy.posture`: `lax` is not one of `strict`, `cedar`"
+        );
+    }
+
+    #[test]
+    fn the_effective_configuration_can_be_read_back() {
+        let config = Config::default();
+        let read: Config = toml::from_str(&config.to_toml().unwrap()).unwrap();
+        assert_eq!(read, config);
+    }
+}

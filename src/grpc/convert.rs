@@ -1,0 +1,250 @@
+//! From the model to the wire.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::model::{
+    Decided, DenyReason, DeterminingPolicy, Effect, EntityRef, Explanation, LoadAttempt, Outcome,
+    PolicyFault, PolicyOutcome, PolicyProblem, PolicyVerdict, Posture, Quorum, Requirement,
+    Severity, ValidationMode,
+};
+use crate::usecase::{ActiveSnapshot, Authorized};
+
+use super::proto;
+
+/// The answer to a request.
+pub(super) fn response(authorized: &Authorized) -> proto::AuthorizeResponse {
+    let decided = authorized.decided();
+    let (decision, deny_reason, missing) = outcome(&decided.outcome);
+    proto::AuthorizeResponse {
+        decision: decision.into(),
+        decision_id: authorized.decision_id.to_string(),
+        policy_version: authorized.active.snapshot.version().as_str().to_owned(),
+        determining: decided.determining.iter().map(determining).collect(),
+        errors: decided.errors.iter().map(policy_error).collect(),
+        deny_reason: deny_reason.into(),
+        approval: approval(decided, authorized.approval_id.clone()),
+        cacheable: authorized.is_cacheable(),
+        missing_entities: missing.iter().map(reference).collect(),
+    }
+}
+
+fn outcome(outcome: &Outcome) -> (proto::Decision, proto::DenyReason, &[EntityRef]) {
+    match outcome {
+        Outcome::Allow => (proto::Decision::Allow, proto::DenyReason::Unspecified, &[]),
+        Outcome::RequireApproval(_) => (
+            proto::Decision::RequireApproval,
+            proto::DenyReason::Unspecified,
+            &[],
+        ),
+        Outcome::Deny(DenyReason::Forbidden) => {
+            (proto::Decision::Deny, proto::DenyReason::Forbidden, &[])
+        }
+        Outcome::Deny(DenyReason::NoPermit) => {
+            (proto::Decision::Deny, proto::DenyReason::NoPermit, &[])
+        }
+        Outcome::Deny(DenyReason::PolicyError) => {
+            (proto::Decision::Deny, proto::DenyReason::PolicyError, &[])
+        }
+        Outcome::Deny(DenyReason::EntityMissing(missing)) => (
+            proto::Decision::Deny,
+            proto::DenyReason::EntityMissing,
+            missing,
+        ),
+    }
+}
+
+fn approval(decided: &Decided, id: Option<String>) -> Option<proto::Approval> {
+    match &decided.outcome {
+        Outcome::RequireApproval(requirements) => Some(proto::Approval {
+            id: id.unwrap_or_default(),
+            requirements: requirements.iter().map(requirement).collect(),
+        }),
+        Outcome::Allow | Outcome::Deny(_) => None,
+    }
+}
+
+fn requirement(requirement: &Requirement) -> proto::ApprovalRequirement {
+    let rule = &requirement.rule;
+    let slots = match &rule.quorum {
+        Quorum::Persons(_) => BTreeMap::new(),
+        Quorum::Slots(slots) => slots
+            .iter()
+            .map(|(slot, count)| (slot.clone(), count.get()))
+            .collect(),
+    };
+    proto::ApprovalRequirement {
+        rule: rule.name.clone(),
+        title: rule.title.clone(),
+        approvals: rule.quorum.persons(),
+        slots,
+        expires_after: duration(rule.expires_after),
+        redeem_within: duration(rule.redeem_within),
+        require: rule
+            .require
+            .iter()
+            .map(|field| field.as_str().to_owned())
+            .collect(),
+        gates: requirement.gates.clone(),
+    }
+}
+
+fn duration(duration: Duration) -> Option<prost_types::Duration> {
+    duration.try_into().ok()
+}
+
+fn determining(policy: &DeterminingPolicy) -> proto::DeterminingPolicy {
+    proto::DeterminingPolicy {
+        id: policy.id.clone(),
+        effect: effect(policy.effect).into(),
+        annotations: policy.annotations.as_ref().clone(),
+    }
+}
+
+fn policy_error(fault: &PolicyFault) -> proto::PolicyError {
+    proto::PolicyError {
+        policy_id: fault.id.clone(),
+        effect: effect(fault.effect).into(),
+        message: fault.message.clone(),
+    }
+}
+
+fn effect(effect: Effect) -> proto::Effect {
+    match effect {
+        Effect::Permit => proto::Effect::Permit,
+        Effect::Forbid => proto::Effect::Forbid,
+        Effect::Gate => proto::Effect::Gate,
+    }
+}
+
+fn reference(uid: &EntityRef) -> proto::EntityRef {
+    proto::EntityRef {
+        r#type: uid.type_name.clone(),
+        id: uid.id.clone(),
+    }
+}
+
+/// The explanation of a decision.
+pub(super) fn explanation(
+    authorized: &Authorized,
+    explanation: Explanation,
+) -> proto::ExplainResponse {
+    let near_misses = explanation
+        .nearest_permits
+        .into_iter()
+        .map(|miss| proto::NearMiss {
+            id: miss.id,
+            failed: miss.failed,
+            explanation: miss.explanation,
+            location: miss.location,
+        });
+    proto::ExplainResponse {
+        response: Some(response(authorized)),
+        policies: explanation.policies.into_iter().map(verdict).collect(),
+        nearest_permits: near_misses.collect(),
+        relevant_context: explanation.relevant_context,
+    }
+}
+
+fn verdict(verdict: PolicyVerdict) -> proto::PolicyExplanation {
+    let (outcome, condition, error) = match verdict.outcome {
+        PolicyOutcome::Satisfied => (
+            proto::PolicyOutcome::Satisfied,
+            String::new(),
+            String::new(),
+        ),
+        PolicyOutcome::NotSatisfied { condition } => {
+            (proto::PolicyOutcome::NotSatisfied, condition, String::new())
+        }
+        PolicyOutcome::Error { condition, message } => {
+            (proto::PolicyOutcome::Error, condition, message)
+        }
+    };
+    proto::PolicyExplanation {
+        id: verdict.id,
+        effect: effect(verdict.effect).into(),
+        outcome: outcome.into(),
+        annotations: Arc::unwrap_or_clone(verdict.annotations),
+        condition,
+        error,
+        rule: verdict.rule.unwrap_or_default(),
+        location: verdict.location,
+    }
+}
+
+/// What is in force.
+pub(super) fn policy_set(active: &ActiveSnapshot) -> proto::PolicySetInfo {
+    let info = active.snapshot.info();
+    proto::PolicySetInfo {
+        version: info.version.as_str().to_owned(),
+        activate_time: Some(timestamp(active.activated)),
+        permits: count(info.permits),
+        forbids: count(info.forbids),
+        gates: count(info.gates),
+        rules: count(info.rules),
+        entities: count(info.entities),
+        cases_passed: count(info.cases_passed),
+        posture: posture(info.posture).into(),
+        validation: validation(info.validation).into(),
+        index_enabled: active.engine() == crate::policy::Engine::Index,
+        warnings: info.warnings.iter().map(problem).collect(),
+    }
+}
+
+/// How the last load went.
+pub(super) fn attempt(attempt: &LoadAttempt) -> proto::LoadAttempt {
+    proto::LoadAttempt {
+        time: Some(timestamp(attempt.time)),
+        succeeded: attempt.succeeded,
+        version: attempt
+            .version
+            .as_ref()
+            .map_or_else(String::new, ToString::to_string),
+        problems: attempt.problems.iter().map(problem).collect(),
+    }
+}
+
+fn problem(problem: &PolicyProblem) -> proto::PolicyProblem {
+    let severity = match problem.severity {
+        Severity::Error => proto::Severity::Error,
+        Severity::Warning => proto::Severity::Warning,
+    };
+    proto::PolicyProblem {
+        severity: severity.into(),
+        file: problem.file.clone(),
+        line: problem.line,
+        column: problem.column,
+        message: problem.message.clone(),
+        help: problem.help.clone(),
+        source_line: problem.source_line.clone(),
+    }
+}
+
+fn posture(posture: Posture) -> proto::Posture {
+    match posture {
+        Posture::Strict => proto::Posture::Strict,
+        Posture::Cedar => proto::Posture::Cedar,
+    }
+}
+
+fn validation(validation: ValidationMode) -> proto::ValidationMode {
+    match validation {
+        ValidationMode::Strict => proto::ValidationMode::Strict,
+        ValidationMode::Warn => proto::ValidationMode::Warn,
+        ValidationMode::Off => proto::ValidationMode::Off,
+    }
+}
+
+fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    }
+}
+
+fn count(count: usize) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

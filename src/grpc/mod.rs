@@ -1,0 +1,22 @@
+//! The gRPC surface: parse, call a use case, convert; nothing else.
+//!
+//! Place: floor 3. Only this folder names the generated types.
+//! Never: a decision. What a client may see of an error is decided in `status.rs` alone.
+
+mod authorization;
+pub mod client;
+mod convert;
+mod deadline;
+pub mod json;
+mod policy;
+pub mod proto;
+mod request;
+mod status;
+
+pub use authorization::AuthorizationApi;
+pub use policy::PolicyApi;
+
+/// The largest Authorize message, in bytes: what it decodes to may take a hundred times as much.
+pub const MAX_AUTHORIZE_BYTES: usize = 64 * 1024;
+/// The largest batch, in bytes.
+pub const MAX_BATCH_BYTES: usize = 1024 * 1024;

@@ -1,0 +1,19 @@
+//! The types generated from `proto/countersign/v1`.
+
+#[expect(
+    clippy::all,
+    clippy::pedantic,
+    clippy::str_to_string,
+    clippy::allow_attributes,
+    clippy::allow_attributes_without_reason,
+    clippy::wildcard_enum_match_arm,
+    reason = "generated"
+)]
+mod generated {
+    tonic::include_proto!("countersign.v1");
+}
+
+pub use generated::*;
+
+/// The descriptors of the public API, for reflection and for reading and writing it as JSON.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/countersign.v1.binpb"));

@@ -1,0 +1,41 @@
+//! Names and descriptions of entities.
+
+use std::fmt;
+
+use super::Record;
+
+/// Names an entity: a Cedar type and any string as identifier.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EntityRef {
+    /// The Cedar entity type, such as `Acme::User`.
+    pub type_name: String,
+    /// The identifier; any string, the empty one included.
+    pub id: String,
+}
+
+impl EntityRef {
+    /// Names the entity `id` of type `type_name`.
+    pub fn new(type_name: impl Into<String>, id: impl Into<String>) -> Self {
+        Self {
+            type_name: type_name.into(),
+            id: id.into(),
+        }
+    }
+}
+
+impl fmt::Display for EntityRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}::\"{}\"", self.type_name, self.id.escape_debug())
+    }
+}
+
+/// Describes an entity that the store does not hold.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EntityDescription {
+    /// Which entity.
+    pub uid: EntityRef,
+    /// Its attributes.
+    pub attributes: Record,
+    /// Its direct parents.
+    pub parents: Vec<EntityRef>,
+}

@@ -1,0 +1,507 @@
+//! Decision cases: YAML files beside the policies that say what must hold.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use serde::Deserialize;
+
+use crate::model::{
+    Decided, Decision, DenyReason, Effect, EntityDescription, EntityRef, Outcome, PolicyProblem,
+    Record, Request, Value,
+};
+
+use super::APPROVE_ACTION;
+use super::bundle::{Bundle, FileKind};
+use super::cedar::EntityUID;
+use super::convert::from_uid;
+use super::engine::Engine;
+use super::outcome::at_position;
+use super::prepare::{Door, prepare};
+use super::snapshot::Snapshot;
+
+/// How every case of a bundle turned out.
+#[derive(Clone, Debug, Default)]
+pub struct CaseReport {
+    /// One for each case, in the order of files and cases.
+    pub results: Vec<CaseResult>,
+    /// Files that could not be read as cases.
+    pub unreadable: Vec<PolicyProblem>,
+    /// The ids of the policies that some case satisfies.
+    pub exercised: BTreeSet<String>,
+    /// The policies that no case satisfies: id, effect and place.
+    pub unexercised: Vec<(String, Effect, String)>,
+}
+
+impl CaseReport {
+    /// Everything that keeps the cases from holding, as problems with their places.
+    pub fn problems(&self) -> Vec<PolicyProblem> {
+        let failures = self
+            .results
+            .iter()
+            .filter_map(|result| result.failure.clone());
+        self.unreadable.iter().cloned().chain(failures).collect()
+    }
+
+    /// How many of the policies some case satisfies, in percent, rounded down; 100 without policies.
+    pub fn coverage_percent(&self) -> usize {
+        let exercised = self.exercised.len();
+        let all = exercised.saturating_add(self.unexercised.len());
+        exercised
+            .saturating_mul(100)
+            .checked_div(all)
+            .unwrap_or(100)
+    }
+}
+
+/// How one case turned out.
+#[derive(Clone, Debug)]
+pub struct CaseResult {
+    /// The file's `suite`, or the file's path.
+    pub suite: String,
+    /// The case's name.
+    pub name: String,
+    /// The file.
+    pub file: String,
+    /// What does not hold; none if the case passed.
+    pub failure: Option<PolicyProblem>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Suite {
+    suite: Option<String>,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    name: String,
+    request: Option<RequestCase>,
+    approve: Option<ApproveCase>,
+    expect: Expectation,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RequestCase {
+    principal: EntityCase,
+    action: String,
+    resource: EntityCase,
+    #[serde(default)]
+    context: serde_json::Map<String, serde_json::Value>,
+    #[serde(default)]
+    entities: Vec<EntityCase>,
+    /// The server's clock, for policies that read it.
+    now: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ApproveCase {
+    reviewer: EntityCase,
+    rule: String,
+    #[serde(default)]
+    slot: String,
+    resource: EntityCase,
+    action: String,
+    requester: EntityCase,
+    #[serde(default)]
+    on_behalf_of: Vec<EntityCase>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum EntityCase {
+    Name(String),
+    Described(Description),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Description {
+    #[serde(rename = "type")]
+    type_name: String,
+    id: String,
+    attributes: Option<serde_json::Map<String, serde_json::Value>>,
+    #[serde(default)]
+    parents: Vec<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Expectation {
+    decision: Option<ExpectedDecision>,
+    rules: Option<BTreeSet<String>>,
+    determining: Option<BTreeSet<String>>,
+    reason: Option<ExpectedReason>,
+    eligible: Option<bool>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum ExpectedDecision {
+    Allow,
+    Deny,
+    RequireApproval,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+enum ExpectedReason {
+    Forbidden,
+    NoPermit,
+    PolicyError,
+    EntityMissing,
+}
+
+/// Runs every case of `bundle` against `snapshot`.
+pub fn run_cases(snapshot: &Snapshot, bundle: &Bundle) -> CaseReport {
+    let mut report = CaseReport::default();
+    let texts = bundle.texts(FileKind::Cases, &mut report.unreadable);
+    for (path, text) in texts {
+        match serde_saphyr::from_str::<Suite>(text) {
+            Ok(suite) => run_suite(snapshot, path, text, suite, &mut report),
+            Err(error) => {
+                let problem = PolicyProblem::error(path, error.to_string());
+                report
+                    .unreadable
+                    .push(problem.with_help("see `docs/policies.md` for the form of a case"));
+            }
+        }
+    }
+    let uncovered = snapshot
+        .policies
+        .iter()
+        .filter(|policy| !report.exercised.contains(&policy.id));
+    report.unexercised = uncovered
+        .map(|policy| (policy.id.clone(), policy.effect, policy.location()))
+        .collect();
+    report
+}
+
+fn run_suite(snapshot: &Snapshot, path: &str, text: &str, suite: Suite, report: &mut CaseReport) {
+    let suite_name = suite.suite.unwrap_or_else(|| path.to_owned());
+    for case in suite.cases {
+        let name = case.name.clone();
+        let failure = run_case(snapshot, case, &mut report.exercised)
+            .err()
+            .map(|message| {
+                let place = text.find(&name).unwrap_or(0);
+                PolicyProblem::error(path, format!("the case `{name}` does not hold: {message}"))
+                    .at_offset(text, place)
+            });
+        report.results.push(CaseResult {
+            suite: suite_name.clone(),
+            name,
+            file: path.to_owned(),
+            failure,
+        });
+    }
+}
+
+fn run_case(
+    snapshot: &Snapshot,
+    case: Case,
+    exercised: &mut BTreeSet<String>,
+) -> Result<(), String> {
+    match (case.request, case.approve) {
+        (Some(request), None) => {
+            let now = request.now.unwrap_or(Timestamp::UNIX_EPOCH);
+            let decided = evaluate(
+                snapshot,
+                request.into_request()?,
+                Door::Callers,
+                now,
+                exercised,
+            )?;
+            check_decision(&decided, &case.expect)
+        }
+        (None, Some(approve)) => {
+            let expected = case
+                .expect
+                .eligible
+                .ok_or("an `approve` case expects `eligible: true` or `false`")?;
+            let request = approve.into_request()?;
+            let decided = evaluate(
+                snapshot,
+                request,
+                Door::Engine,
+                Timestamp::UNIX_EPOCH,
+                exercised,
+            )?;
+            let eligible = decided.outcome == Outcome::Allow;
+            if eligible == expected {
+                return Ok(());
+            }
+            Err(format!("eligible is {eligible}"))
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            Err("a case has either a `request` or an `approve`".to_owned())
+        }
+    }
+}
+
+fn evaluate(
+    snapshot: &Snapshot,
+    request: Request,
+    door: Door,
+    now: Timestamp,
+    exercised: &mut BTreeSet<String>,
+) -> Result<Decided, String> {
+    let prepared = prepare(snapshot, request, door).map_err(|problem| problem.to_string())?;
+    let parts = snapshot
+        .parts(&prepared, now)
+        .map_err(|problem| problem.to_string())?;
+    if snapshot.denies_missing(&parts) {
+        return Ok(super::outcome::missing(
+            parts.missing.clone(),
+            parts.read_clock,
+        ));
+    }
+    let findings = snapshot.findings(&parts, Engine::Index);
+    let satisfied = findings
+        .satisfied
+        .iter()
+        .filter_map(|at| at_position(&snapshot.policies, *at));
+    exercised.extend(satisfied.map(|policy| policy.id.clone()));
+    Ok(snapshot.conclude(&parts, findings))
+}
+
+fn check_decision(decided: &Decided, expect: &Expectation) -> Result<(), String> {
+    let expected = expect
+        .decision
+        .ok_or("a `request` case expects a `decision`")?;
+    let found = match decided.outcome.decision() {
+        Decision::Allow => ExpectedDecision::Allow,
+        Decision::Deny => ExpectedDecision::Deny,
+        Decision::RequireApproval => ExpectedDecision::RequireApproval,
+    };
+    if found != expected {
+        return Err(format!(
+            "expected {}, got {}",
+            name_of(expected),
+            describe(decided)
+        ));
+    }
+    if let (Some(expected), Outcome::Deny(reason)) = (expect.reason, &decided.outcome) {
+        let found = match reason {
+            DenyReason::Forbidden => ExpectedReason::Forbidden,
+            DenyReason::NoPermit => ExpectedReason::NoPermit,
+            DenyReason::PolicyError => ExpectedReason::PolicyError,
+            DenyReason::EntityMissing(_) => ExpectedReason::EntityMissing,
+        };
+        if found != expected {
+            return Err(format!(
+                "expected another reason than the one found, {}",
+                describe(decided)
+            ));
+        }
+    }
+    if let Some(expected) = &expect.rules {
+        let found = match &decided.outcome {
+            Outcome::RequireApproval(requirements) => requirements
+                .iter()
+                .map(|each| each.rule.name.clone())
+                .collect(),
+            Outcome::Allow | Outcome::Deny(_) => BTreeSet::new(),
+        };
+        check_names("rules", expected, &found)?;
+    }
+    if let Some(expected) = &expect.determining {
+        let found = decided
+            .determining
+            .iter()
+            .map(|policy| policy.id.clone())
+            .collect();
+        check_names("determining", expected, &found)?;
+    }
+    Ok(())
+}
+
+fn check_names(
+    what: &str,
+    expected: &BTreeSet<String>,
+    found: &BTreeSet<String>,
+) -> Result<(), String> {
+    if expected == found {
+        return Ok(());
+    }
+    let list = |names: &BTreeSet<String>| {
+        names
+            .iter()
+            .map(String::as_str)
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    Err(format!(
+        "expected {what} [{}], got [{}]",
+        list(expected),
+        list(found)
+    ))
+}
+
+fn name_of(decision: ExpectedDecision) -> &'static str {
+    match decision {
+        ExpectedDecision::Allow => "ALLOW",
+        ExpectedDecision::Deny => "DENY",
+        ExpectedDecision::RequireApproval => "REQUIRE_APPROVAL",
+    }
+}
+
+fn describe(decided: &Decided) -> String {
+    let ids: Vec<&str> = decided
+        .determining
+        .iter()
+        .map(|policy| policy.id.as_str())
+        .collect();
+    let by = if ids.is_empty() {
+        String::new()
+    } else {
+        format!(" by {}", ids.join(", "))
+    };
+    let errors: Vec<String> = decided
+        .errors
+        .iter()
+        .map(|error| format!("{}: {}", error.id, error.message))
+        .collect();
+    match &decided.outcome {
+        Outcome::Allow => format!("ALLOW{by}"),
+        Outcome::RequireApproval(_) => format!("REQUIRE_APPROVAL{by}"),
+        Outcome::Deny(DenyReason::Forbidden) => format!("DENY{by}"),
+        Outcome::Deny(DenyReason::NoPermit) => "DENY because no permit is satisfied".to_owned(),
+        Outcome::Deny(DenyReason::PolicyError) => {
+            format!("DENY because of errors: {}", errors.join("; "))
+        }
+        Outcome::Deny(DenyReason::EntityMissing(missing)) => {
+            let missing: Vec<String> = missing.iter().map(ToString::to_string).collect();
+            format!("DENY because of missing entities: {}", missing.join(", "))
+        }
+    }
+}
+
+impl RequestCase {
+    fn into_request(self) -> Result<Request, String> {
+        let mut entities = Vec::new();
+        let principal = self.principal.into_parts(&mut entities)?;
+        let resource = self.resource.into_parts(&mut entities)?;
+        for entity in self.entities {
+            entity.into_parts(&mut entities)?;
+        }
+        let context = to_record(self.context)?;
+        Ok(Request {
+            entities,
+            ..Request::new(principal, self.action, resource, context)
+        })
+    }
+}
+
+impl ApproveCase {
+    fn into_request(self) -> Result<Request, String> {
+        let mut entities = Vec::new();
+        let reviewer = self.reviewer.into_parts(&mut entities)?;
+        let resource = self.resource.into_parts(&mut entities)?;
+        // Requester and chain are names only: the context holds them as records.
+        let mut unused = Vec::new();
+        let requester = self.requester.into_parts(&mut unused)?;
+        let chain = self
+            .on_behalf_of
+            .into_iter()
+            .map(|entity| entity.into_parts(&mut unused).map(|uid| as_record(&uid)))
+            .collect::<Result<Vec<_>, _>>()?;
+        let text = |text: String| Value::String(text);
+        let context = [
+            ("rule".to_owned(), text(self.rule)),
+            ("slot".to_owned(), text(self.slot)),
+            ("action".to_owned(), text(self.action)),
+            ("requester".to_owned(), as_record(&requester)),
+            ("on_behalf_of".to_owned(), Value::Set(chain)),
+        ];
+        Ok(Request {
+            entities,
+            ..Request::new(
+                reviewer,
+                APPROVE_ACTION,
+                resource,
+                context.into_iter().collect(),
+            )
+        })
+    }
+}
+
+fn as_record(uid: &EntityRef) -> Value {
+    let fields = [("type", &uid.type_name), ("id", &uid.id)];
+    Value::Record(
+        fields
+            .into_iter()
+            .map(|(name, text)| (name.to_owned(), Value::String(text.clone())))
+            .collect(),
+    )
+}
+
+impl EntityCase {
+    /// The entity's name; its description, if there is one, goes to `entities`.
+    fn into_parts(self, entities: &mut Vec<EntityDescription>) -> Result<EntityRef, String> {
+        match self {
+            Self::Name(text) => parse_uid(&text),
+            Self::Described(description) => {
+                let uid = EntityRef::new(description.type_name, description.id);
+                let is_described =
+                    description.attributes.is_some() || !description.parents.is_empty();
+                if is_described {
+                    entities.push(EntityDescription {
+                        uid: uid.clone(),
+                        attributes: to_record(description.attributes.unwrap_or_default())?,
+                        parents: description
+                            .parents
+                            .iter()
+                            .map(|parent| parse_uid(parent))
+                            .collect::<Result<Vec<_>, _>>()?,
+                    });
+                }
+                Ok(uid)
+            }
+        }
+    }
+}
+
+fn parse_uid(text: &str) -> Result<EntityRef, String> {
+    parse_entity(text).ok_or_else(|| format!("`{text}` is not an entity: write `Type::\"id\"`"))
+}
+
+/// Reads an entity's name as Cedar writes it, `Type::"id"`.
+pub fn parse_entity(text: &str) -> Option<EntityRef> {
+    text.parse::<EntityUID>().ok().map(|uid| from_uid(&uid))
+}
+
+fn to_record(fields: serde_json::Map<String, serde_json::Value>) -> Result<Record, String> {
+    fields
+        .into_iter()
+        .map(|(name, value)| {
+            let value = to_value(value).map_err(|problem| format!("`{name}`: {problem}"))?;
+            Ok((name, value))
+        })
+        .collect()
+}
+
+fn to_value(value: serde_json::Value) -> Result<Value, String> {
+    Ok(match value {
+        serde_json::Value::Null => {
+            return Err("null is not a value: leave the attribute out".to_owned());
+        }
+        serde_json::Value::Bool(flag) => Value::Bool(flag),
+        serde_json::Value::Number(number) => Value::Long(
+            number
+                .as_i64()
+                .ok_or_else(|| format!("{number} is not an integer"))?,
+        ),
+        serde_json::Value::String(text) => Value::String(text),
+        serde_json::Value::Array(values) => Value::Set(
+            values
+                .into_iter()
+                .map(to_value)
+                .collect::<Result<Vec<_>, _>>()?,
+        ),
+        serde_json::Value::Object(fields) => Value::Record(to_record(fields)?).unescaped()?,
+    })
+}

@@ -1,0 +1,63 @@
+//! Turns Cedar's diagnostics into problems with file, line and column.
+
+use miette::Diagnostic;
+
+use crate::model::PolicyProblem;
+
+use super::cedar::Loc;
+
+/// A problem for each error that `diagnostic` holds: itself, then those related to it.
+pub(super) fn problems_of(
+    file: &str,
+    text: &str,
+    diagnostic: &dyn Diagnostic,
+) -> Vec<PolicyProblem> {
+    let mut problems = vec![problem_of(file, text, diagnostic)];
+    if let Some(related) = diagnostic.related() {
+        problems.extend(related.map(|error| problem_of(file, text, error)));
+    }
+    problems
+}
+
+/// A problem at the diagnostic's first label.
+pub(super) fn problem_of(file: &str, text: &str, diagnostic: &dyn Diagnostic) -> PolicyProblem {
+    let label = diagnostic.labels().and_then(|mut labels| labels.next());
+    let mut message = full_message(diagnostic);
+    if let Some(hint) = label.as_ref().and_then(miette::LabeledSpan::label)
+        && !message.contains(hint)
+    {
+        message.push_str(": ");
+        message.push_str(hint);
+    }
+    let mut problem = PolicyProblem::error(file, message);
+    if let Some(label) = label {
+        problem = problem.at_offset(text, label.offset());
+    }
+    match diagnostic.help() {
+        Some(help) => problem.with_help(help.to_string()),
+        None => problem,
+    }
+}
+
+/// The diagnostic's message with those of its causes, none said twice.
+pub(super) fn full_message(error: &(impl std::error::Error + ?Sized)) -> String {
+    let mut message = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        let text = source.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        cause = source.source();
+    }
+    message
+}
+
+/// Points `problem` at a place that Cedar remembers.
+pub(super) fn at_location(problem: PolicyProblem, loc: Option<&Loc>) -> PolicyProblem {
+    match loc {
+        Some(loc) => problem.at_offset(&loc.src, loc.start()),
+        None => problem,
+    }
+}

@@ -1,0 +1,240 @@
+//! Finds the policies whose scope can fit a request.
+//!
+//! A policy is filed under one anchor: the principal or the resource it names, whichever fewer policies name, or else the pair of
+//! types it asks for; within that under the actions it names. A request looks under its principal and resource, their
+//! ancestors and types, with its action and the action's groups.
+//!
+//! Leaving the others out is sound: a policy whose scope is false is neither satisfied nor in error, because Cedar evaluates the
+//! scope first and a scope cannot err (proved in Lean by Cedar's authors: `isAuthorized_eq_for_scope_based_policy_slice`).
+//! INVARIANT (complete): every policy whose scope fits is among the candidates.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::cedar::{Entity, EntityType, EntityUID};
+use super::policies::{ActionScope, CompiledPolicy, Scope};
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// The policies under one anchor, by position in the snapshot's list.
+#[derive(Debug, Default)]
+struct Shelf {
+    any_action: Vec<u32>,
+    by_action: Map<Arc<EntityUID>, Vec<u32>>,
+}
+
+/// The index over one snapshot's policies.
+#[derive(Debug, Default)]
+pub(super) struct ScopeIndex {
+    by_principal: Map<Arc<EntityUID>, Shelf>,
+    by_resource: Map<Arc<EntityUID>, Shelf>,
+    by_types: Map<Option<Arc<EntityType>>, Map<Option<Arc<EntityType>>, Shelf>>,
+}
+
+/// One side of a request: the entity asked about, and what is known of it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Side<'r> {
+    pub(super) uid: &'r EntityUID,
+    /// None if it is neither stored nor described; then it has no ancestors.
+    pub(super) entity: Option<&'r Entity>,
+}
+
+impl<'r> Side<'r> {
+    fn with_ancestors(self) -> impl Iterator<Item = &'r EntityUID> {
+        std::iter::once(self.uid).chain(self.entity.into_iter().flat_map(Entity::ancestors))
+    }
+
+    fn is_in(self, group: &EntityUID) -> bool {
+        self.uid == group
+            || self
+                .entity
+                .is_some_and(|entity| entity.is_descendant_of(group))
+    }
+}
+
+impl ScopeIndex {
+    /// Files every policy.
+    pub(super) fn build(policies: &[CompiledPolicy]) -> Self {
+        let principals = popularity(policies, |policy| &policy.principal);
+        let resources = popularity(policies, |policy| &policy.resource);
+        let mut index = Self::default();
+        for (position, policy) in policies.iter().enumerate() {
+            let Ok(position) = u32::try_from(position) else {
+                break;
+            };
+            index
+                .shelf_for(policy, &principals, &resources)
+                .file(position, &policy.action);
+        }
+        index
+    }
+
+    fn shelf_for(
+        &mut self,
+        policy: &CompiledPolicy,
+        principals: &Map<&EntityUID, usize>,
+        resources: &Map<&EntityUID, usize>,
+    ) -> &mut Shelf {
+        let count = |counts: &Map<&EntityUID, usize>, uid: &Arc<EntityUID>| {
+            counts.get(uid.as_ref()).copied().unwrap_or(0)
+        };
+        match (anchor(&policy.principal), anchor(&policy.resource)) {
+            (Some(principal), Some(resource))
+                if count(principals, principal) <= count(resources, resource) =>
+            {
+                self.by_principal.entry(Arc::clone(principal)).or_default()
+            }
+            (_, Some(resource)) => self.by_resource.entry(Arc::clone(resource)).or_default(),
+            (Some(principal), None) => self.by_principal.entry(Arc::clone(principal)).or_default(),
+            (None, None) => self
+                .by_types
+                .entry(type_of(&policy.principal))
+                .or_default()
+                .entry(type_of(&policy.resource))
+                .or_default(),
+        }
+    }
+
+    /// The positions of the policies whose scope fits, in no order, each once.
+    pub(super) fn candidates(
+        &self,
+        policies: &[CompiledPolicy],
+        principal: Side<'_>,
+        action: &Entity,
+        resource: Side<'_>,
+    ) -> Vec<u32> {
+        let mut found = Vec::new();
+        for (shelves, side) in [
+            (&self.by_principal, principal),
+            (&self.by_resource, resource),
+        ] {
+            if shelves.is_empty() {
+                continue;
+            }
+            for uid in side.with_ancestors() {
+                if let Some(shelf) = shelves.get(uid) {
+                    shelf.collect(action, &mut found);
+                }
+            }
+        }
+        // The types are looked up by value; the two clones are of a name, which is shared.
+        let principal_type = Some(Arc::new(principal.uid.entity_type().clone()));
+        let resource_type = Some(Arc::new(resource.uid.entity_type().clone()));
+        for by_resource_type in [&None, &principal_type]
+            .into_iter()
+            .filter_map(|key| self.by_types.get(key))
+        {
+            for shelf in [&None, &resource_type]
+                .into_iter()
+                .filter_map(|key| by_resource_type.get(key))
+            {
+                shelf.collect(action, &mut found);
+            }
+        }
+        found.retain(|position| {
+            usize::try_from(*position)
+                .ok()
+                .and_then(|position| policies.get(position))
+                .is_some_and(|policy| fits(policy, principal, action, resource))
+        });
+        // A policy that names an action and a group it is in was filed under both.
+        found.sort_unstable();
+        found.dedup();
+        found
+    }
+}
+
+impl Shelf {
+    fn file(&mut self, position: u32, action: &ActionScope) {
+        match action {
+            ActionScope::Any => self.any_action.push(position),
+            ActionScope::Eq(uid) => self
+                .by_action
+                .entry(Arc::clone(uid))
+                .or_default()
+                .push(position),
+            ActionScope::In(uids) => {
+                for uid in uids {
+                    self.by_action
+                        .entry(Arc::clone(uid))
+                        .or_default()
+                        .push(position);
+                }
+            }
+        }
+    }
+
+    fn collect(&self, action: &Entity, found: &mut Vec<u32>) {
+        found.extend(&self.any_action);
+        if self.by_action.is_empty() {
+            return;
+        }
+        for uid in std::iter::once(action.uid()).chain(action.ancestors()) {
+            if let Some(positions) = self.by_action.get(uid) {
+                found.extend(positions);
+            }
+        }
+    }
+}
+
+/// Whether the whole scope of `policy` fits.
+pub(super) fn fits(
+    policy: &CompiledPolicy,
+    principal: Side<'_>,
+    action: &Entity,
+    resource: Side<'_>,
+) -> bool {
+    side_fits(&policy.principal, principal)
+        && action_fits(&policy.action, action)
+        && side_fits(&policy.resource, resource)
+}
+
+/// Whether one side of a scope fits.
+pub(super) fn side_fits(scope: &Scope, side: Side<'_>) -> bool {
+    match scope {
+        Scope::Any => true,
+        Scope::Eq(uid) => uid.as_ref() == side.uid,
+        Scope::In(uid) => side.is_in(uid),
+        Scope::Is(entity_type) => entity_type.as_ref() == side.uid.entity_type(),
+        Scope::IsIn(entity_type, uid) => {
+            entity_type.as_ref() == side.uid.entity_type() && side.is_in(uid)
+        }
+    }
+}
+
+/// Whether the action's part of a scope fits.
+pub(super) fn action_fits(scope: &ActionScope, action: &Entity) -> bool {
+    match scope {
+        ActionScope::Any => true,
+        ActionScope::Eq(uid) => uid.as_ref() == action.uid(),
+        ActionScope::In(uids) => uids
+            .iter()
+            .any(|uid| uid.as_ref() == action.uid() || action.is_descendant_of(uid)),
+    }
+}
+
+fn anchor(scope: &Scope) -> Option<&Arc<EntityUID>> {
+    match scope {
+        Scope::Eq(uid) | Scope::In(uid) | Scope::IsIn(_, uid) => Some(uid),
+        Scope::Any | Scope::Is(_) => None,
+    }
+}
+
+fn type_of(scope: &Scope) -> Option<Arc<EntityType>> {
+    match scope {
+        Scope::Is(entity_type) | Scope::IsIn(entity_type, _) => Some(Arc::clone(entity_type)),
+        Scope::Any | Scope::Eq(_) | Scope::In(_) => None,
+    }
+}
+
+fn popularity(
+    policies: &[CompiledPolicy],
+    side: impl Fn(&CompiledPolicy) -> &Scope,
+) -> Map<&EntityUID, usize> {
+    let mut counts: Map<&EntityUID, usize> = Map::default();
+    for uid in policies.iter().filter_map(|policy| anchor(side(policy))) {
+        let count = counts.entry(uid.as_ref()).or_default();
+        *count = count.saturating_add(1);
+    }
+    counts
+}

@@ -1,0 +1,44 @@
+//! The engine: a bundle of files in, an immutable snapshot that decides out.
+//!
+//! Place: floor 1, pure: values in, values out. The only folder that names Cedar, and `cedar.rs` lists what it takes from it.
+//! Never: async, a clock, randomness, a file or a socket; whoever calls gives the time and the bytes.
+//!
+//! A bundle becomes a snapshot in `compile`; a request becomes a decision in three steps:
+//! [`Snapshot::prepare`] (is it well formed?), [`Prepared::key`] (have we decided it before?) and
+//! [`Snapshot::plan`] with [`Plan::decide`] (what do the policies say?).
+
+mod action;
+mod bundle;
+mod cases;
+mod cedar;
+mod compile;
+mod convert;
+mod diagnostics;
+mod engine;
+mod entities;
+mod explain;
+mod footprint;
+mod format;
+mod guard;
+mod index;
+mod key;
+mod outcome;
+mod policies;
+mod prepare;
+mod rules;
+mod schema;
+mod shape;
+mod slice;
+mod snapshot;
+
+pub use bundle::{Bundle, BundleFile, BundleLimits, FileKind};
+pub use cases::{CaseReport, CaseResult, parse_entity, run_cases};
+pub use compile::{CompileOptions, CompileReport, compile};
+pub use engine::Engine;
+pub use explain::explain;
+pub use format::format_policies;
+pub use prepare::Prepared;
+pub use snapshot::{Plan, Snapshot};
+
+/// The reserved action that asks whether a reviewer may approve; requests may not name it.
+pub const APPROVE_ACTION: &str = "Countersign::Action::\"Approve\"";

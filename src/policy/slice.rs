@@ -1,0 +1,216 @@
+//! Takes the entities one decision needs out of the store.
+//!
+//! The slice starts at principal, resource and the entities that relevant context attributes refer to, and follows the attributes
+//! in the footprint as deep as the policies can look. An entity that policies could look into and that is nowhere is *missing*:
+//! Cedar would answer silently false about it, so strict posture denies instead.
+//! INVARIANT (closed): deciding on the slice gives what deciding on the whole store gives.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use crate::model::EntityRef;
+
+use super::cedar::{
+    Context, Entities, Entity, EntityUID, Extensions, NoEntitiesSchema, PartialValue, TCComputation,
+};
+use super::convert::{from_uid, to_entity, to_uid};
+use super::footprint::references_in;
+use super::prepare::Prepared;
+use super::snapshot::Snapshot;
+
+/// How many entities one decision may need.
+const MAX_ENTITIES: usize = 10_000;
+
+/// The entities of one decision.
+#[derive(Debug)]
+pub(super) struct Slice {
+    pub(super) entities: Entities,
+    /// What policies could look into and is neither stored nor described, sorted.
+    pub(super) missing: Vec<EntityRef>,
+}
+
+/// Collects the slice of `prepared`.
+///
+/// # Errors
+/// A sentence, when the entities cannot be built or are too many.
+pub(super) fn collect(
+    snapshot: &Snapshot,
+    prepared: &Prepared,
+    principal: &EntityUID,
+    resource: &EntityUID,
+    context: &Context,
+) -> Result<Slice, String> {
+    let mut collector = Collector {
+        snapshot,
+        prepared,
+        described: describe(snapshot, prepared)?,
+        found: vec![Arc::clone(&prepared.action.entity)],
+        seen: HashSet::default(),
+        missing: Vec::new(),
+        queue: VecDeque::new(),
+    };
+    collector.enter(principal.clone(), 0);
+    collector.enter(resource.clone(), 0);
+    collector.enter_context(context);
+    collector.enter_literals();
+    collector.run()?;
+    let Collector {
+        found, mut missing, ..
+    } = collector;
+    missing.sort();
+    let entities = Entities::new()
+        .add_entities(
+            found,
+            None::<&NoEntitiesSchema>,
+            // Stored entities were closed when they were loaded, described ones by `describe`.
+            TCComputation::AssumeAlreadyComputed,
+            Extensions::all_available(),
+        )
+        .map_err(|error| super::diagnostics::full_message(&error))?;
+    Ok(Slice { entities, missing })
+}
+
+type Described = HashMap<EntityUID, Arc<Entity>>;
+
+struct Collector<'s> {
+    snapshot: &'s Snapshot,
+    prepared: &'s Prepared,
+    described: Described,
+    found: Vec<Arc<Entity>>,
+    seen: HashSet<EntityUID, foldhash::fast::RandomState>,
+    missing: Vec<EntityRef>,
+    queue: VecDeque<(EntityUID, u32)>,
+}
+
+impl Collector<'_> {
+    fn enter(&mut self, uid: EntityUID, depth: u32) {
+        let is_action = uid.entity_type().is_action();
+        if !is_action && self.seen.insert(uid.clone()) {
+            self.queue.push_back((uid, depth));
+        }
+    }
+
+    fn enter_context(&mut self, context: &Context) {
+        let Context::Value(fields) = context else {
+            return;
+        };
+        let footprint = &self.prepared.action.footprint;
+        let mut references = Vec::new();
+        for (name, value) in fields.iter() {
+            if footprint.whole_context || footprint.context.contains(name.as_str()) {
+                references_in(value, &mut references);
+            }
+        }
+        references.into_iter().for_each(|uid| self.enter(uid, 0));
+    }
+
+    /// Policies that passed level validation do not look into the entities they name; others may.
+    fn enter_literals(&mut self) {
+        if !self.snapshot.is_level_validated {
+            let literals = &self.prepared.action.footprint.literals;
+            literals.iter().for_each(|uid| self.enter(uid.clone(), 0));
+        }
+    }
+
+    fn run(&mut self) -> Result<(), String> {
+        let level = self.prepared.action.footprint.level;
+        while let Some((uid, depth)) = self.queue.pop_front() {
+            if depth >= level {
+                continue;
+            }
+            if self.found.len() >= MAX_ENTITIES {
+                return Err(format!("deciding needs more than {MAX_ENTITIES} entities"));
+            }
+            let stored = self
+                .described
+                .get(&uid)
+                .or_else(|| self.snapshot.store.get(&uid));
+            match stored.map(Arc::clone) {
+                Some(entity) => {
+                    self.follow(&entity, depth.saturating_add(1));
+                    self.found.push(entity);
+                }
+                None => self.note_missing(&uid),
+            }
+        }
+        Ok(())
+    }
+
+    fn follow(&mut self, entity: &Entity, depth: u32) {
+        let footprint = &self.prepared.action.footprint;
+        let mut references = Vec::new();
+        let attributes = entity
+            .attrs()
+            .filter(|(name, _)| footprint.reads_attribute(name));
+        let tags = entity.tags().filter(|_| footprint.tags);
+        for (_, value) in attributes.chain(tags) {
+            if let PartialValue::Value(value) = value {
+                references_in(value, &mut references);
+            }
+        }
+        references
+            .into_iter()
+            .for_each(|uid| self.enter(uid, depth));
+    }
+
+    fn note_missing(&mut self, uid: &EntityUID) {
+        let uid = from_uid(uid);
+        if !self.snapshot.types.is_bare(&uid.type_name) {
+            self.missing.push(uid);
+        }
+    }
+}
+
+/// Builds the entities that the request describes, each with all its ancestors.
+fn describe(snapshot: &Snapshot, prepared: &Prepared) -> Result<Described, String> {
+    let descriptions = &prepared.request.entities;
+    let types = &snapshot.types;
+    let mut parents: HashMap<EntityUID, HashSet<EntityUID>> =
+        HashMap::with_capacity(descriptions.len());
+    for description in descriptions {
+        let uid = to_uid(&description.uid, types)
+            .ok_or_else(|| types.unknown(&description.uid.type_name))?;
+        let direct = description
+            .parents
+            .iter()
+            .filter_map(|parent| to_uid(parent, types));
+        parents.insert(uid, direct.collect());
+    }
+    let mut described = Described::with_capacity(descriptions.len());
+    for description in descriptions {
+        let uid = to_uid(&description.uid, types)
+            .ok_or_else(|| types.unknown(&description.uid.type_name))?;
+        let direct = parents.get(&uid).cloned().unwrap_or_default();
+        let mut ancestors = ancestors_of(snapshot, &direct, &parents);
+        if ancestors.contains(&uid) {
+            return Err(format!("`{}` is its own ancestor", description.uid));
+        }
+        ancestors.retain(|ancestor| !direct.contains(ancestor));
+        let entity = to_entity(description, uid.clone(), direct, ancestors, types)?;
+        described.insert(uid, Arc::new(entity));
+    }
+    Ok(described)
+}
+
+fn ancestors_of(
+    snapshot: &Snapshot,
+    direct: &HashSet<EntityUID>,
+    parents: &HashMap<EntityUID, HashSet<EntityUID>>,
+) -> HashSet<EntityUID> {
+    let mut ancestors: HashSet<EntityUID> = HashSet::new();
+    let mut open: Vec<EntityUID> = direct.iter().cloned().collect();
+    while let Some(uid) = open.pop() {
+        if let Some(stored) = snapshot.store.get(&uid) {
+            ancestors.extend(stored.ancestors().cloned());
+        } else if let Some(further) = parents.get(&uid) {
+            open.extend(
+                further
+                    .iter()
+                    .filter(|parent| !ancestors.contains(*parent))
+                    .cloned(),
+            );
+        }
+        ancestors.insert(uid);
+    }
+    ancestors
+}

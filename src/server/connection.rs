@@ -1,0 +1,156 @@
+//! What one connection is served with.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tower::Service;
+
+use crate::grpc::proto::DESCRIPTORS;
+use crate::grpc::proto::authorization_service_server::AuthorizationServiceServer;
+use crate::grpc::proto::policy_service_server::PolicyServiceServer;
+use crate::grpc::{AuthorizationApi, MAX_AUTHORIZE_BYTES, MAX_BATCH_BYTES, PolicyApi};
+
+use super::{Parts, StartError};
+
+const BATCH_PATH: &str = "/countersign.v1.AuthorizationService/BatchAuthorize";
+const MAX_HEADER_BYTES: u32 = 16 * 1024;
+const MAX_RESET_STREAMS: usize = 256;
+const MAX_PENDING_RESETS: usize = 20;
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long after the last call a draining connection may still be open, for its answer to leave.
+const LAST_WORDS: Duration = Duration::from_millis(200);
+
+/// Everything that is served.
+pub(super) fn routes<H: tonic_health::pb::health_server::Health>(
+    parts: &Parts,
+    health: tonic_health::pb::health_server::HealthServer<H>,
+) -> Result<Routes, StartError> {
+    let api = AuthorizationApi::new(Arc::clone(&parts.authorizer));
+    // A message decodes to a hundred times its size, so only the batch may be large.
+    let single =
+        AuthorizationServiceServer::new(api.clone()).max_decoding_message_size(MAX_AUTHORIZE_BYTES);
+    let batch = AuthorizationServiceServer::new(api).max_decoding_message_size(MAX_BATCH_BYTES);
+    let policy = PolicyServiceServer::new(PolicyApi::new(Arc::clone(&parts.reloader)));
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let unreadable =
+        |error: tonic_reflection::server::Error| StartError::Descriptors(error.to_string());
+    let mut routes = Routes::new(single)
+        .add_service(policy)
+        .add_service(health)
+        .add_service(reflection().build_v1().map_err(unreadable)?)
+        .add_service(reflection().build_v1alpha().map_err(unreadable)?);
+    let router = routes.axum_router_mut();
+    *router = std::mem::take(router).route_service(BATCH_PATH, batch);
+    Ok(routes.prepare())
+}
+
+/// Limits of a connection.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectionLimits {
+    pub(super) max_concurrent_streams: u32,
+    pub(super) max_age: Duration,
+}
+
+/// Counts the calls under way on one connection.
+#[derive(Clone, Debug, Default)]
+struct CallCount(Arc<AtomicUsize>);
+
+impl CallCount {
+    /// How many calls are under way.
+    fn get(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
+    fn enter(&self) -> OpenCall {
+        self.0.fetch_add(1, Ordering::AcqRel);
+        OpenCall(self.clone())
+    }
+}
+
+/// A call under way.
+struct OpenCall(CallCount);
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Serves one connection until the peer leaves, it grows old, or `stop` is called and its calls are answered.
+pub(super) async fn serve<IO>(
+    io: IO,
+    routes: Routes,
+    limits: ConnectionLimits,
+    stop: CancellationToken,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let calls = CallCount::default();
+    // A call counts until its answer is there. Streams that tell of changes count only until they begin: they never end by themselves.
+    let service = service_fn(|request| {
+        let open = calls.enter();
+        let answer = routes.clone().call(request);
+        async move {
+            let answer = answer.await;
+            drop(open);
+            answer
+        }
+    });
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(limits.max_concurrent_streams)
+        .max_local_error_reset_streams(MAX_RESET_STREAMS)
+        .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
+        .max_header_list_size(MAX_HEADER_BYTES)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .auto_date_header(false);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
+    let end = tokio::select! {
+        // A connection that ends by an error is the peer's affair: it went away, or did not speak HTTP/2.
+        _ = connection.as_mut() => return,
+        () = stop.cancelled() => End::Stop,
+        () = tokio::time::sleep(limits.max_age) => End::Age,
+    };
+    connection.as_mut().graceful_shutdown();
+    match end {
+        End::Age => {
+            let _ = connection.await;
+        }
+        End::Stop => {
+            tokio::select! {
+                _ = connection.as_mut() => {}
+                () = until_quiet(&calls) => {}
+            }
+        }
+    }
+}
+
+enum End {
+    Stop,
+    Age,
+}
+
+/// Waits until no call has been under way for a moment.
+async fn until_quiet(calls: &CallCount) {
+    loop {
+        tokio::time::sleep(LAST_WORDS).await;
+        if calls.get() == 0 {
+            return;
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! Plugs the parts together and runs them.
+//!
+//! Place: floor 5, the only place that names concrete parts.
+//! Never: a decision, a wire format, an exit code.
+
+mod clock;
+mod connection;
+mod cores;
+mod listen;
+mod parts;
+mod sample;
+mod watch;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tonic_health::ServingStatus;
+use tonic_health::server::HealthReporter;
+
+use crate::config::{Config, to_std};
+use crate::model::PolicyProblem;
+
+pub use clock::SystemClock;
+pub use parts::{Parts, compile_options};
+pub use sample::SampleSet;
+
+use cores::Cores;
+use listen::Listeners;
+
+/// The services whose health is told.
+const SERVICES: [&str; 3] = [
+    "",
+    "countersign.v1.AuthorizationService",
+    "countersign.v1.PolicyService",
+];
+
+/// Why a server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    #[error("cannot listen on `{address}`")]
+    Listen {
+        /// The address or path.
+        address: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A thread or runtime cannot be started.
+    #[error("cannot start the {what}")]
+    Thread {
+        /// Which.
+        what: &'static str,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The services cannot be described to clients.
+    #[error("the API's descriptors cannot be read: {0}")]
+    Descriptors(String),
+    /// An evaluation on a serving thread does not come out as it must.
+    #[error("the start-up self-test failed: {0}")]
+    SelfTest(String),
+}
+
+/// Where a running server listens.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    /// TCP addresses, with the ports that were chosen.
+    pub tcp: Vec<SocketAddr>,
+    /// The unix socket.
+    pub unix: Option<PathBuf>,
+}
+
+/// A server that runs until it is stopped.
+#[derive(Debug)]
+pub struct Server {
+    addresses: Addresses,
+    background: tokio::runtime::Runtime,
+    cores: Cores,
+    listeners: Listeners,
+    health: HealthReporter,
+    drain_timeout: Duration,
+    _watch: watch::WatchThread,
+    parts: Parts,
+}
+
+impl Server {
+    /// Starts to serve. Policies that cannot be loaded do not keep the server from starting: it tells so, answers UNAVAILABLE and is
+    /// NOT_SERVING until they can.
+    ///
+    /// # Errors
+    /// When it cannot listen or start its threads.
+    pub fn start(config: &Config, parts: Parts) -> Result<Self, StartError> {
+        parts::self_test().map_err(StartError::SelfTest)?;
+        let background = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .thread_name("background")
+            .thread_stack_size(cores::STACK_BYTES)
+            .enable_all()
+            .build()
+            .map_err(|source| StartError::Thread {
+                what: "background runtime",
+                source,
+            })?;
+        let (health, health_service) = tonic_health::server::health_reporter();
+        let is_loaded = parts.reloader.active().load().is_some();
+        background.block_on(set_health(&health, is_loaded));
+        let routes = connection::routes(&parts, health_service)?;
+        let cores = Cores::start(&config.server, &routes)?;
+        let listeners = Listeners::start(&config.server, &background, &cores)?;
+        let watch = watch::start(
+            &parts,
+            to_std(config.policy.rescan_interval),
+            health.clone(),
+            background.handle().clone(),
+        )?;
+        Ok(Self {
+            addresses: listeners.addresses().clone(),
+            background,
+            cores,
+            listeners,
+            health,
+            drain_timeout: to_std(config.server.drain_timeout),
+            _watch: watch,
+            parts,
+        })
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    /// What it is made of.
+    pub fn parts(&self) -> &Parts {
+        &self.parts
+    }
+
+    /// Waits for SIGTERM or SIGINT, reloading at each SIGHUP.
+    ///
+    /// # Errors
+    /// When signals cannot be received.
+    pub fn wait_for_stop(&self) -> std::io::Result<()> {
+        self.background
+            .block_on(watch::until_stopped(Arc::clone(&self.parts.reloader)))
+    }
+
+    /// Stops: tells health checks, takes no new connections, lets calls under way end, at most for the drain timeout.
+    ///
+    /// Answers how many calls were cut off.
+    pub fn stop(self) -> usize {
+        self.background.block_on(set_health(&self.health, false));
+        self.listeners.stop();
+        let cut_off = self.cores.drain(self.drain_timeout);
+        self.background.shutdown_timeout(Duration::from_secs(1));
+        cut_off
+    }
+}
+
+async fn set_health(health: &HealthReporter, is_serving: bool) {
+    let status = if is_serving {
+        ServingStatus::Serving
+    } else {
+        ServingStatus::NotServing
+    };
+    for service in SERVICES {
+        health.set_service_status(service, status).await;
+    }
+}
+
+/// The problems of the last load, for whoever started the server.
+pub fn load_problems(parts: &Parts) -> Vec<PolicyProblem> {
+    parts
+        .reloader
+        .last_attempt()
+        .map(|attempt| attempt.problems)
+        .unwrap_or_default()
+}

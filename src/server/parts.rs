@@ -1,0 +1,134 @@
+//! The use cases with their adapters.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::config::{Config, PolicyConfig};
+use crate::model::{EntityRef, Outcome, Record, Request};
+use crate::policy::{Bundle, BundleFile, BundleLimits, CompileOptions, Engine, compile};
+use crate::storage::policy_dir::PolicyDir;
+use crate::usecase::ports::{Clock, NoApprovals, PolicySource};
+use crate::usecase::{Authorizer, AuthorizerSettings, CacheSettings, Reloader, on_large_stack};
+
+use super::clock::SystemClock;
+
+/// The parts of a server, or of a command that decides without one.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Loads policies.
+    pub reloader: Arc<Reloader>,
+    /// Decides.
+    pub authorizer: Arc<Authorizer>,
+    /// The directory to watch, if the policies come from one.
+    pub policy_dir: Option<PolicyDir>,
+}
+
+impl Parts {
+    /// Plugs the parts together; policies come from the configured directory, or from `source` where one is given.
+    pub fn assemble(config: &Config, source: Option<Arc<dyn PolicySource>>) -> Self {
+        let policy_dir = match &source {
+            Some(_) => None,
+            None => Some(PolicyDir::new(&config.policy.dir, BundleLimits::DEFAULT)),
+        };
+        let source = source.or_else(|| {
+            policy_dir
+                .clone()
+                .map(|dir| Arc::new(dir) as Arc<dyn PolicySource>)
+        });
+        let source = source.unwrap_or_else(|| Arc::new(super::SampleSet));
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let cache = CacheSettings {
+            max_bytes: config.policy.cache_bytes,
+            threads: serving_threads(config.server.threads),
+            warm_up: config.policy.warm_up,
+        };
+        let reloader = Arc::new(Reloader::new(
+            source,
+            compile_options(&config.policy),
+            cache,
+            Arc::clone(&clock),
+        ));
+        let settings = AuthorizerSettings {
+            shadow_one_in: config.policy.shadow_one_in,
+        };
+        let authorizer = Authorizer::new(
+            reloader.active(),
+            reloader.history(),
+            Arc::new(NoApprovals),
+            clock,
+            settings,
+        );
+        Self {
+            reloader,
+            authorizer: Arc::new(authorizer),
+            policy_dir,
+        }
+    }
+}
+
+/// How many threads serve: the configured number, or one for each core.
+pub(super) fn serving_threads(configured: usize) -> usize {
+    if configured > 0 {
+        return configured;
+    }
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// How the configured policies are compiled. The configuration was checked, so its words are known.
+pub fn compile_options(config: &PolicyConfig) -> CompileOptions {
+    CompileOptions {
+        validation: config.validation.parse().unwrap_or_default(),
+        posture: config.posture.parse().unwrap_or_default(),
+        reviewer_types: config.reviewer_types.clone(),
+        ..CompileOptions::default()
+    }
+}
+
+/// Checks that a serving thread's stack is large enough for Cedar: with too little of it, Cedar's evaluator reports an error for a
+/// deep forbid and would let a shallow permit through.
+pub(super) fn self_test() -> Result<(), String> {
+    let deep = format!(
+        "context.x == 1 || ({}true{})",
+        "(1 + 1 == 2) && (".repeat(62),
+        ")".repeat(62)
+    );
+    let text = format!(
+        "permit(principal, action, resource);\n@id(\"deep\") forbid(principal, action, resource) when {{ {deep} }};"
+    );
+    let bundle = Bundle::new([BundleFile {
+        path: "self-test.cedar".to_owned(),
+        bytes: text.into_bytes(),
+    }]);
+    let options = CompileOptions::default();
+    let report =
+        on_large_stack(|| compile(&bundle, &options)).map_err(|error| error.to_string())?;
+    let snapshot = report
+        .snapshot
+        .ok_or_else(|| format!("{:?}", report.problems))?;
+    let entity = || EntityRef::new("T", "t");
+    let context: Record = std::iter::once(("x".to_owned(), crate::model::Value::Long(2))).collect();
+    let decide = || {
+        let request = Request::new(entity(), "a", entity(), context);
+        let prepared = snapshot
+            .prepare(request)
+            .map_err(|problem| problem.to_string())?;
+        let plan = snapshot
+            .plan(&prepared, Timestamp::UNIX_EPOCH)
+            .map_err(|problem| problem.to_string())?;
+        Ok::<_, String>(plan.decide(Engine::Index))
+    };
+    let decided = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(super::cores::STACK_BYTES);
+        let thread = thread
+            .spawn_scoped(scope, decide)
+            .map_err(|error| error.to_string())?;
+        thread
+            .join()
+            .map_err(|_| "the thread panicked".to_owned())?
+    })?;
+    match decided.outcome {
+        Outcome::Deny(crate::model::DenyReason::Forbidden) => Ok(()),
+        outcome => Err(format!("a deep forbid came out as {outcome:?}")),
+    }
+}

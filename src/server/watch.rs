@@ -1,0 +1,130 @@
+//! Reloads when the directory changes, when it is time to look again, and at SIGHUP.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::signal::unix::{SignalKind, signal};
+use tonic_health::server::HealthReporter;
+
+use crate::storage::policy_dir::{DirWatch, PolicyDir};
+use crate::usecase::Reloader;
+
+use super::{Parts, StartError, set_health};
+
+/// How long a directory must be quiet before it is read: editors write a file in several steps.
+const QUIET: Duration = Duration::from_millis(100);
+/// How often the thread looks whether it should end.
+const PATIENCE: Duration = Duration::from_millis(250);
+/// How often a directory that cannot be watched is read.
+const UNWATCHED_RESCAN: Duration = Duration::from_secs(1);
+
+/// The thread that watches; ends with this value.
+#[derive(Debug)]
+pub(super) struct WatchThread {
+    stopped: Arc<AtomicBool>,
+}
+
+impl Drop for WatchThread {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Starts to watch, and to tell health checks when the first policies come into force.
+pub(super) fn start(
+    parts: &Parts,
+    rescan_interval: Duration,
+    health: HealthReporter,
+    background: Handle,
+) -> Result<WatchThread, StartError> {
+    let tell = move || {
+        let health = health.clone();
+        background.spawn(async move { set_health(&health, true).await });
+    };
+    parts.reloader.observe(tell);
+    let stopped = Arc::new(AtomicBool::new(false));
+    if let Some(dir) = parts.policy_dir.clone() {
+        let watcher = Watcher {
+            dir,
+            reloader: Arc::clone(&parts.reloader),
+            rescan_interval,
+            stopped: Arc::clone(&stopped),
+        };
+        std::thread::Builder::new()
+            .name("policy-watch".to_owned())
+            .spawn(move || watcher.run())
+            .map_err(|source| StartError::Thread {
+                what: "watching thread",
+                source,
+            })?;
+    }
+    Ok(WatchThread { stopped })
+}
+
+struct Watcher {
+    dir: PolicyDir,
+    reloader: Arc<Reloader>,
+    rescan_interval: Duration,
+    stopped: Arc<AtomicBool>,
+}
+
+impl Watcher {
+    fn run(self) {
+        while !self.is_stopped() {
+            // Watched anew each time: a directory that was replaced by another of its name is watched again.
+            match self.dir.watch() {
+                Ok(watch) => {
+                    self.reloader.reload();
+                    self.wait_watched(&watch);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the policy directory cannot be watched, and is read every second");
+                    self.wait_unwatched();
+                }
+            }
+        }
+    }
+
+    /// Reloads at every change, until it is time to look again in any case.
+    fn wait_watched(&self, watch: &DirWatch) {
+        let mut waited = Duration::ZERO;
+        while waited < self.rescan_interval && !self.is_stopped() {
+            if watch.wait(PATIENCE, QUIET) {
+                self.reloader.reload();
+                if !self.dir.root().is_dir() {
+                    return;
+                }
+            }
+            waited = waited.saturating_add(PATIENCE);
+        }
+    }
+
+    fn wait_unwatched(&self) {
+        self.reloader.reload();
+        std::thread::sleep(UNWATCHED_RESCAN.min(self.rescan_interval));
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+}
+
+/// Waits for SIGTERM or SIGINT; reloads at each SIGHUP.
+pub(super) async fn until_stopped(reloader: Arc<Reloader>) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hang_up = signal(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hang_up.recv() => {
+                let reloader = Arc::clone(&reloader);
+                // How it went is in the log and in the status.
+                let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+            }
+        }
+    }
+}

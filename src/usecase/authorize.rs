@@ -1,0 +1,282 @@
+//! Decides requests: look up, or evaluate and keep; then, where humans must be asked, ask.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use uuid::Uuid;
+
+use crate::model::{
+    Decided, Decision, DenyReason, EntityRef, Explanation, Mode, Outcome, PolicyVersion, Request,
+    RequestProblem,
+};
+use crate::policy::{Engine, Plan, Prepared, explain};
+
+use super::active::{ActiveSnapshot, Lookup};
+use super::cache::CachedDecision;
+use super::ids::decision_id;
+use super::ports::{ApprovalError, Approvals, Clock};
+use super::reload::ActivationHistory;
+
+/// How many policies are evaluated on the serving thread, about 0.5 ms' worth; more go to a thread of their own.
+pub(super) const INLINE_EVALUATIONS: usize = 400;
+
+/// How decisions are made.
+#[derive(Clone, Copy, Debug)]
+pub struct AuthorizerSettings {
+    /// One in how many evaluations is checked against Cedar's own; 0 for none.
+    pub shadow_one_in: u64,
+}
+
+impl Default for AuthorizerSettings {
+    fn default() -> Self {
+        Self {
+            shadow_one_in: 4_096,
+        }
+    }
+}
+
+/// Why there is no decision. None of these is an answer to the request.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum AuthorizeError {
+    /// Nothing has been loaded yet.
+    #[error("no policies have been loaded yet")]
+    NoPolicies,
+    /// The caller has seen a policy version that this server has not.
+    #[error("policy version `{0}` has not come into force on this server")]
+    VersionNotReached(String),
+    /// The caller made a mistake.
+    #[error(transparent)]
+    Request(#[from] RequestProblem),
+    /// An approval could not be opened or redeemed.
+    #[error(transparent)]
+    Approval(#[from] ApprovalError),
+    /// The thread that evaluated a long request ended without an answer.
+    #[error("the evaluation did not end")]
+    EvaluationLost,
+}
+
+/// A decision, with what the answer to the caller needs.
+#[derive(Clone, Debug)]
+pub struct Authorized {
+    /// Identifies the decision.
+    pub decision_id: Uuid,
+    /// The snapshot that decided.
+    pub active: Arc<ActiveSnapshot>,
+    /// What was decided.
+    pub decision: Arc<CachedDecision>,
+    /// The approval that was opened or joined.
+    pub approval_id: Option<String>,
+}
+
+impl Authorized {
+    /// What was decided.
+    pub fn decided(&self) -> &Decided {
+        &self.decision.decided
+    }
+
+    /// Whether the caller may keep the answer until the policy version changes.
+    pub fn is_cacheable(&self) -> bool {
+        self.decided().is_cacheable()
+            && self.decided().outcome.decision() != Decision::RequireApproval
+    }
+}
+
+/// Decides requests with the snapshot in force.
+#[derive(Debug)]
+pub struct Authorizer {
+    active: Arc<ArcSwapOption<ActiveSnapshot>>,
+    history: Arc<ActivationHistory>,
+    approvals: Arc<dyn Approvals>,
+    clock: Arc<dyn Clock>,
+    settings: AuthorizerSettings,
+}
+
+impl Authorizer {
+    /// Decides with whatever `active` holds at the time of a call.
+    pub fn new(
+        active: Arc<ArcSwapOption<ActiveSnapshot>>,
+        history: Arc<ActivationHistory>,
+        approvals: Arc<dyn Approvals>,
+        clock: Arc<dyn Clock>,
+        settings: AuthorizerSettings,
+    ) -> Self {
+        Self {
+            active,
+            history,
+            approvals,
+            clock,
+            settings,
+        }
+    }
+
+    /// The snapshot in force.
+    ///
+    /// # Errors
+    /// [`AuthorizeError::NoPolicies`] until the first good load.
+    pub fn active(&self) -> Result<Arc<ActiveSnapshot>, AuthorizeError> {
+        self.active.load_full().ok_or(AuthorizeError::NoPolicies)
+    }
+
+    /// Decides `request`.
+    ///
+    /// # Errors
+    /// Why there is no decision; the caller must not act.
+    pub async fn authorize(&self, request: Request) -> Result<Authorized, AuthorizeError> {
+        let active = self.active()?;
+        self.authorize_with(&active, request).await
+    }
+
+    /// Decides `request` with `active`; the requests of a batch share one.
+    ///
+    /// # Errors
+    /// Why there is no decision; the caller must not act.
+    pub async fn authorize_with(
+        &self,
+        active: &Arc<ActiveSnapshot>,
+        mut request: Request,
+    ) -> Result<Authorized, AuthorizeError> {
+        if let Some(wanted) = request.min_policy_version.take() {
+            self.check_version(active, wanted)?;
+        }
+        if let Some(approval_id) = request.approval_id.take() {
+            self.approvals.redeem(&approval_id, &request).await?;
+            // Redeeming checks the request again under the current policies; until that exists nothing is redeemed.
+            return Err(ApprovalError::NotAvailable.into());
+        }
+        let mode = request.mode;
+        let beside = Beside::take(&mut request);
+        let Lookup { prepared, found } = active.look_up(request)?;
+        let decision = match found {
+            Some(decision) => decision,
+            None => {
+                let plan = active.plan(&prepared, self.clock.now())?;
+                let decided = self.evaluate(active, plan).await?;
+                active.keep(&prepared, decided)
+            }
+        };
+        let approval_id = match (&decision.decided.outcome, mode) {
+            (Outcome::RequireApproval(requirements), Mode::Enforce) => {
+                // The request as asked now, not as it was when the decision was first made.
+                let request = beside.give_back(prepared);
+                self.approvals.open(&request, requirements).await?
+            }
+            (Outcome::RequireApproval(_) | Outcome::Allow | Outcome::Deny(_), _) => None,
+        };
+        Ok(Authorized {
+            decision_id: decision_id(self.clock.now()),
+            active: Arc::clone(active),
+            decision,
+            approval_id,
+        })
+    }
+
+    /// Explains how `request` is decided now, without side effects.
+    ///
+    /// # Errors
+    /// Why there is no decision.
+    pub async fn explain(
+        &self,
+        request: Request,
+    ) -> Result<(Authorized, Explanation), AuthorizeError> {
+        let active = self.active()?;
+        let now = self.clock.now();
+        let snapshot = Arc::clone(&active.snapshot);
+        let asked = request.clone();
+        // Explaining looks at every permit, which is no work for a serving thread.
+        let explanation = tokio::task::spawn_blocking(move || explain(&snapshot, asked, now))
+            .await
+            .map_err(|_| AuthorizeError::EvaluationLost)??;
+        let decision = Arc::new(CachedDecision::unkept(explanation.decided.clone(), request));
+        let authorized = Authorized {
+            decision_id: decision_id(now),
+            active,
+            decision,
+            approval_id: None,
+        };
+        Ok((authorized, explanation))
+    }
+
+    fn check_version(&self, active: &ActiveSnapshot, wanted: String) -> Result<(), AuthorizeError> {
+        let wanted = PolicyVersion::new(wanted);
+        if wanted == *active.snapshot.version() || self.history.contains(&wanted) {
+            return Ok(());
+        }
+        Err(AuthorizeError::VersionNotReached(
+            wanted.as_str().to_owned(),
+        ))
+    }
+
+    async fn evaluate(
+        &self,
+        active: &Arc<ActiveSnapshot>,
+        plan: Plan,
+    ) -> Result<Decided, AuthorizeError> {
+        let engine = active.engine();
+        let is_sampled = engine == Engine::Index && active.is_sampled(self.settings.shadow_one_in);
+        if !is_sampled && plan.evaluations(engine) <= INLINE_EVALUATIONS {
+            return Ok(plan.decide(engine));
+        }
+        let active = Arc::clone(active);
+        let decide = move || {
+            let decided = plan.decide(engine);
+            if is_sampled {
+                compare(&active, &plan, decided)
+            } else {
+                decided
+            }
+        };
+        tokio::task::spawn_blocking(decide)
+            .await
+            .map_err(|_| AuthorizeError::EvaluationLost)
+    }
+}
+
+/// Evaluates again without the index. If the two disagree the request is denied and the index is not trusted any more.
+fn compare(active: &ActiveSnapshot, plan: &Plan, decided: Decided) -> Decided {
+    let reference = plan.decide(Engine::Full);
+    if reference == decided {
+        return decided;
+    }
+    active.distrust_index();
+    tracing::error!(
+        policy.version = %active.snapshot.version(),
+        "the scope index disagrees with the full evaluation: the request is denied and the index is off"
+    );
+    Decided {
+        outcome: Outcome::Deny(DenyReason::PolicyError),
+        determining: Vec::new(),
+        errors: reference.errors,
+        // Not to be kept, whatever else is known of it.
+        read_clock: true,
+    }
+}
+
+/// The parts of a request that no policy reads. They stay out of the cache; an approval needs them.
+struct Beside {
+    on_behalf_of: Vec<EntityRef>,
+    request_id: Option<String>,
+    justification: Option<String>,
+    labels: BTreeMap<String, String>,
+}
+
+impl Beside {
+    fn take(request: &mut Request) -> Self {
+        Self {
+            on_behalf_of: std::mem::take(&mut request.on_behalf_of),
+            request_id: request.request_id.take(),
+            justification: request.justification.take(),
+            labels: std::mem::take(&mut request.labels),
+        }
+    }
+
+    fn give_back(self, prepared: Prepared) -> Request {
+        Request {
+            on_behalf_of: self.on_behalf_of,
+            request_id: self.request_id,
+            justification: self.justification,
+            labels: self.labels,
+            ..prepared.into_request()
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! Loads policies and puts them in force: one atomic swap, or nothing.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use arc_swap::ArcSwapOption;
+
+use crate::model::{LoadAttempt, PolicyProblem, PolicyVersion};
+use crate::policy::{CompileOptions, compile};
+
+use super::active::{ActiveSnapshot, CacheSettings};
+use super::loading::{LoadError, on_large_stack};
+use super::ports::{Clock, PolicySource};
+
+/// How many versions a server remembers for `min_policy_version`.
+const HISTORY: usize = 256;
+
+/// The versions that have been in force on this server.
+#[derive(Debug, Default)]
+pub struct ActivationHistory(Mutex<Vec<PolicyVersion>>);
+
+impl ActivationHistory {
+    pub(super) fn contains(&self, version: &PolicyVersion) -> bool {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(version)
+    }
+
+    fn add(&self, version: PolicyVersion) {
+        let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        versions.retain(|known| *known != version);
+        if versions.len() >= HISTORY {
+            versions.remove(0);
+        }
+        versions.push(version);
+    }
+}
+
+/// How a reload ended.
+#[derive(Clone, Debug)]
+pub enum ReloadOutcome {
+    /// The directory holds what is in force.
+    Unchanged,
+    /// Something new is in force.
+    Activated,
+    /// What is in force did not change, because of these problems.
+    Rejected(Vec<PolicyProblem>),
+}
+
+/// Loads policies and keeps track of how that went.
+#[derive(Debug)]
+pub struct Reloader {
+    source: Arc<dyn PolicySource>,
+    options: CompileOptions,
+    cache: CacheSettings,
+    clock: Arc<dyn Clock>,
+    active: Arc<ArcSwapOption<ActiveSnapshot>>,
+    history: Arc<ActivationHistory>,
+    last: Mutex<Option<LoadAttempt>>,
+    /// Snapshots that left and may still be used by calls under way.
+    retired: Mutex<Vec<Arc<ActiveSnapshot>>>,
+    /// One reload at a time.
+    turn: Mutex<()>,
+    on_activation: OnceLock<Observer>,
+}
+
+/// Is told when policies have come into force.
+struct Observer(Box<dyn Fn() + Send + Sync>);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+impl Reloader {
+    /// Loads from `source`; nothing is in force yet.
+    pub fn new(
+        source: Arc<dyn PolicySource>,
+        options: CompileOptions,
+        cache: CacheSettings,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self {
+            source,
+            options,
+            cache,
+            clock,
+            active: Arc::new(ArcSwapOption::empty()),
+            history: Arc::default(),
+            last: Mutex::new(None),
+            retired: Mutex::new(Vec::new()),
+            turn: Mutex::new(()),
+            on_activation: OnceLock::new(),
+        }
+    }
+
+    /// Has `observer` called each time policies come into force. There is one observer; a second is not called.
+    pub fn observe(&self, observer: impl Fn() + Send + Sync + 'static) {
+        let _ = self.on_activation.set(Observer(Box::new(observer)));
+    }
+
+    /// The snapshot in force, for those who decide with it.
+    pub fn active(&self) -> Arc<ArcSwapOption<ActiveSnapshot>> {
+        Arc::clone(&self.active)
+    }
+
+    /// The versions that have been in force.
+    pub fn history(&self) -> Arc<ActivationHistory> {
+        Arc::clone(&self.history)
+    }
+
+    /// The last attempt that changed something or failed.
+    pub fn last_attempt(&self) -> Option<LoadAttempt> {
+        self.last
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// Reads the directory; if it changed and is sound, puts it in force. Blocks for as long as that takes.
+    pub fn reload(&self) -> ReloadOutcome {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        // The stack is large not only for parsing: dropping a deep policy recurses too.
+        let outcome = on_large_stack(|| {
+            let outcome = self.load_and_swap();
+            self.drop_retired();
+            outcome
+        });
+        outcome.unwrap_or_else(|error| {
+            self.reject(None, vec![PolicyProblem::error("", error.to_string())])
+        })
+    }
+
+    fn load_and_swap(&self) -> ReloadOutcome {
+        let bundle = match self.source.read() {
+            Ok(bundle) => bundle,
+            Err(problem) => return self.reject(None, vec![problem]),
+        };
+        let before = self.active.load_full();
+        if before
+            .as_ref()
+            .is_some_and(|active| active.snapshot.version() == bundle.version())
+        {
+            self.note_unchanged(bundle.version());
+            return ReloadOutcome::Unchanged;
+        }
+        let report = compile(&bundle, &self.options);
+        let Some(snapshot) = report.snapshot else {
+            return self.reject(Some(report.version), report.problems);
+        };
+        let now = self.clock.now();
+        let next = Arc::new(ActiveSnapshot::new(snapshot, self.cache, now));
+        if let Some(before) = &before {
+            next.warm_up_from(before, self.cache.warm_up, now);
+        }
+        tracing::info!(
+            policy.version = %report.version,
+            policies = next.snapshot.info().permits + next.snapshot.info().forbids + next.snapshot.info().gates,
+            entities = next.snapshot.info().entities,
+            warnings = report.problems.len(),
+            "policies are in force"
+        );
+        self.history.add(report.version.clone());
+        self.active.store(Some(next));
+        self.retired
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .extend(before);
+        self.note(Some(report.version), report.problems, true);
+        if let Some(Observer(observer)) = self.on_activation.get() {
+            observer();
+        }
+        ReloadOutcome::Activated
+    }
+
+    /// A directory that went back to what is in force is not broken any more.
+    fn note_unchanged(&self, version: &PolicyVersion) {
+        let was_broken = self
+            .last_attempt()
+            .is_some_and(|attempt| !attempt.succeeded);
+        if was_broken {
+            tracing::info!(policy.version = %version, "the policy directory again holds what is in force");
+            let warnings = self
+                .active
+                .load_full()
+                .map(|active| active.snapshot.info().warnings.clone());
+            self.note(Some(version.clone()), warnings.unwrap_or_default(), true);
+        }
+    }
+
+    fn reject(
+        &self,
+        version: Option<PolicyVersion>,
+        problems: Vec<PolicyProblem>,
+    ) -> ReloadOutcome {
+        let is_news = self.last_attempt().is_none_or(|last| {
+            last.succeeded || last.version != version || last.problems != problems
+        });
+        if is_news {
+            for problem in problems
+                .iter()
+                .filter(|problem| problem.is_error())
+                .take(20)
+            {
+                tracing::error!(place = %problem, help = %problem.help, "the policies cannot be loaded; what was in force stays");
+            }
+        }
+        self.note(version, problems.clone(), false);
+        ReloadOutcome::Rejected(problems)
+    }
+
+    fn note(&self, version: Option<PolicyVersion>, problems: Vec<PolicyProblem>, succeeded: bool) {
+        let attempt = LoadAttempt {
+            time: self.clock.now(),
+            succeeded,
+            version,
+            problems,
+        };
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(attempt);
+    }
+
+    /// Drops old snapshots here, where it costs no call its time, once no call uses them any more.
+    fn drop_retired(&self) {
+        self.retired
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|active| Arc::strong_count(active) > 1);
+    }
+}
+
+impl From<LoadError> for PolicyProblem {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::Unreadable(problem) => problem,
+            LoadError::Thread(message) => Self::error("", message),
+        }
+    }
+}
