@@ -77,12 +77,15 @@ pub(super) fn authorize(arguments: &DecideArguments) -> anyhow::Result<Outcome> 
         match &arguments.server {
             Some(server) => {
                 let mut client = AuthorizationServiceClient::new(client::connect(server).await?);
-                client.authorize(request).await.map_err(refusal)
+                client
+                    .authorize(request)
+                    .await
+                    .map_err(|status| refusal(&status))
             }
             None => local(arguments)?
                 .authorize(tonic::Request::new(request))
                 .await
-                .map_err(refusal),
+                .map_err(|status| refusal(&status)),
         }
     })?;
     let response = response.into_inner();
@@ -102,12 +105,15 @@ pub(super) fn explain(arguments: &DecideArguments) -> anyhow::Result<Outcome> {
         match &arguments.server {
             Some(server) => {
                 let mut client = AuthorizationServiceClient::new(client::connect(server).await?);
-                client.explain(request).await.map_err(refusal)
+                client
+                    .explain(request)
+                    .await
+                    .map_err(|status| refusal(&status))
             }
             None => local(arguments)?
                 .explain(tonic::Request::new(request))
                 .await
-                .map_err(refusal),
+                .map_err(|status| refusal(&status)),
         }
     })?;
     let explained = explained.into_inner();
@@ -170,7 +176,7 @@ fn local(arguments: &DecideArguments) -> anyhow::Result<AuthorizationApi> {
 }
 
 /// A status as a sentence, with the field it is about.
-fn refusal(status: Status) -> anyhow::Error {
+fn refusal(status: &Status) -> anyhow::Error {
     let details = status.get_error_details();
     let reason = details
         .error_info()

@@ -42,7 +42,9 @@ pub(super) fn run(arguments: &FmtArguments) -> anyhow::Result<Outcome> {
             }
             Err(problems) => {
                 broken = broken.saturating_add(1);
-                problems.iter().for_each(|problem| say(&render(problem)));
+                for problem in &problems {
+                    say(&render(problem));
+                }
             }
         }
     }

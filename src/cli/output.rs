@@ -4,12 +4,12 @@ use std::io::Write;
 
 /// Data, on standard output. A reader that went away is no failure of ours.
 pub(super) fn print(text: &str) {
-    let _ = writeln!(anstream::stdout(), "{text}");
+    writeln!(anstream::stdout(), "{text}").ok();
 }
 
 /// Talk, on standard error.
 pub(super) fn say(text: &str) {
-    let _ = writeln!(anstream::stderr(), "{text}");
+    writeln!(anstream::stderr(), "{text}").ok();
 }
 
 /// What went wrong, on standard error.

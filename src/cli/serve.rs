@@ -114,10 +114,6 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<Config> {
     Ok(config)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the command line is where the environment is read"
-)]
 fn environment() -> BTreeMap<String, String> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))

@@ -1,6 +1,6 @@
 //! The caller's deadline, kept inside the handler.
 //!
-//! A transport that cuts a call off answers CANCELLED, which a client takes for its own doing; the answer here is DEADLINE_EXCEEDED.
+//! A transport that cuts a call off answers CANCELLED, which a client takes for its own doing; the answer here is `DEADLINE_EXCEEDED`.
 
 use std::future::Future;
 use std::time::Duration;
@@ -27,7 +27,7 @@ impl Deadline {
     /// Runs `work`, but not past the deadline.
     ///
     /// # Errors
-    /// DEADLINE_EXCEEDED, also when the work was done but too late.
+    /// `DEADLINE_EXCEEDED`, also when the work was done but too late.
     pub(super) async fn keep<T>(self, work: impl Future<Output = T>) -> Result<T, ClientError> {
         let Some(deadline) = self.0 else {
             return Ok(work.await);

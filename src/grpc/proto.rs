@@ -1,12 +1,10 @@
 //! The types generated from `proto/countersign/v1`.
 
 #[expect(
-    clippy::all,
     clippy::pedantic,
-    clippy::str_to_string,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
-    clippy::wildcard_enum_match_arm,
+    unused_qualifications,
     reason = "generated"
 )]
 mod generated {

@@ -169,8 +169,8 @@ enum Described {
 /// Where a value stands, written out only when something is wrong with it.
 enum Path<'p> {
     Root(&'p str),
-    Name(&'p Path<'p>, &'p str),
-    Item(&'p Path<'p>, usize),
+    Name(&'p Self, &'p str),
+    Item(&'p Self, usize),
 }
 
 impl Path<'_> {

@@ -154,6 +154,6 @@ impl From<ClientError> for Status {
         if matches!(error.code, Code::Unavailable | Code::ResourceExhausted) {
             details.set_retry_info(Some(RETRY_AFTER));
         }
-        Status::with_error_details(error.code, error.message, details)
+        Self::with_error_details(error.code, error.message, details)
     }
 }

@@ -12,7 +12,7 @@ pub enum Value {
     /// A text.
     String(String),
     /// A set, in the order given; duplicates do not matter to Cedar.
-    Set(Vec<Value>),
+    Set(Vec<Self>),
     /// A record.
     Record(Record),
     /// A reference to an entity.
@@ -60,7 +60,12 @@ impl Value {
                 }
                 _ => None,
             },
-            _ => None,
+            Self::Bool(_)
+            | Self::Long(_)
+            | Self::String(_)
+            | Self::Set(_)
+            | Self::Entity(_)
+            | Self::Extension { .. } => None,
         };
         if let Some(inner) = record.get(ENTITY) {
             let (type_name, id) = texts(inner, "type", "id")

@@ -13,11 +13,11 @@ use super::cases;
 use super::cedar::{PolicyID, ValidationMode as CedarValidation, ValidationResult, Validator};
 use super::diagnostics::{full_message, problem_of};
 use super::engine::Reference;
-use super::entities;
+use super::entities::{self, EntityStore};
 use super::index::ScopeIndex;
-use super::policies::{self, Policies};
+use super::policies::{self, CompiledPolicy, Policies};
 use super::rules;
-use super::schema::{self, Schema};
+use super::schema::{self, EntityTypes, Schema};
 use super::snapshot::Snapshot;
 
 /// How many references deep policies may look, where validation is strict.
@@ -117,20 +117,35 @@ fn build(
     }
     warn_open_scopes(&policies, problems);
     Some(assemble(
-        bundle, options, schema, types, store, policies, rules,
+        bundle,
+        options,
+        Compiled {
+            schema,
+            types,
+            store,
+            policies: policies.compiled,
+            rules,
+        },
     ))
 }
 
-fn assemble(
-    bundle: &Bundle,
-    options: &CompileOptions,
+/// Everything a bundle holds, read and checked.
+struct Compiled {
     schema: Option<Schema>,
-    types: schema::EntityTypes,
-    store: entities::EntityStore,
-    policies: Policies,
+    types: EntityTypes,
+    store: EntityStore,
+    policies: Vec<CompiledPolicy>,
     rules: BTreeMap<String, Arc<Rule>>,
-) -> Snapshot {
-    let policies = policies.compiled;
+}
+
+fn assemble(bundle: &Bundle, options: &CompileOptions, compiled: Compiled) -> Snapshot {
+    let Compiled {
+        schema,
+        types,
+        store,
+        policies,
+        rules,
+    } = compiled;
     let count = |effect| {
         policies
             .iter()

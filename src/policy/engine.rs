@@ -58,11 +58,11 @@ impl Reference {
                 .diagnostics
                 .reason
                 .iter()
-                .filter_map(|id| position(policies, &id.to_string()));
+                .filter_map(|id| position(policies, id.as_ref()));
             findings.satisfied.extend(reasons);
             for error in &response.diagnostics.errors {
                 let AuthorizationError::PolicyEvaluationError { id, error } = error;
-                if let Some(at) = position(policies, &id.to_string()) {
+                if let Some(at) = position(policies, id.as_ref()) {
                     findings.errors.push((at, full_message(error)));
                 }
             }

@@ -14,6 +14,8 @@ use std::sync::Arc;
 use super::cedar::{Entity, EntityType, EntityUID};
 use super::policies::{ActionScope, CompiledPolicy, Scope};
 
+/// A type that a scope asks for; none if it asks for none.
+type TypeKey = Option<Arc<EntityType>>;
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// The policies under one anchor, by position in the snapshot's list.
@@ -26,9 +28,10 @@ struct Shelf {
 /// The index over one snapshot's policies.
 #[derive(Debug, Default)]
 pub(super) struct ScopeIndex {
-    by_principal: Map<Arc<EntityUID>, Shelf>,
-    by_resource: Map<Arc<EntityUID>, Shelf>,
-    by_types: Map<Option<Arc<EntityType>>, Map<Option<Arc<EntityType>>, Shelf>>,
+    principals: Map<Arc<EntityUID>, Shelf>,
+    resources: Map<Arc<EntityUID>, Shelf>,
+    /// By the principal's type, then the resource's; none where the scope asks for no type.
+    types: Map<TypeKey, Map<TypeKey, Shelf>>,
 }
 
 /// One side of a request: the entity asked about, and what is known of it.
@@ -82,12 +85,12 @@ impl ScopeIndex {
             (Some(principal), Some(resource))
                 if count(principals, principal) <= count(resources, resource) =>
             {
-                self.by_principal.entry(Arc::clone(principal)).or_default()
+                self.principals.entry(Arc::clone(principal)).or_default()
             }
-            (_, Some(resource)) => self.by_resource.entry(Arc::clone(resource)).or_default(),
-            (Some(principal), None) => self.by_principal.entry(Arc::clone(principal)).or_default(),
+            (_, Some(resource)) => self.resources.entry(Arc::clone(resource)).or_default(),
+            (Some(principal), None) => self.principals.entry(Arc::clone(principal)).or_default(),
             (None, None) => self
-                .by_types
+                .types
                 .entry(type_of(&policy.principal))
                 .or_default()
                 .entry(type_of(&policy.resource))
@@ -104,10 +107,7 @@ impl ScopeIndex {
         resource: Side<'_>,
     ) -> Vec<u32> {
         let mut found = Vec::new();
-        for (shelves, side) in [
-            (&self.by_principal, principal),
-            (&self.by_resource, resource),
-        ] {
+        for (shelves, side) in [(&self.principals, principal), (&self.resources, resource)] {
             if shelves.is_empty() {
                 continue;
             }
@@ -122,7 +122,7 @@ impl ScopeIndex {
         let resource_type = Some(Arc::new(resource.uid.entity_type().clone()));
         for by_resource_type in [&None, &principal_type]
             .into_iter()
-            .filter_map(|key| self.by_types.get(key))
+            .filter_map(|key| self.types.get(key))
         {
             for shelf in [&None, &resource_type]
                 .into_iter()

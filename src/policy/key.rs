@@ -84,7 +84,9 @@ fn write_value(key: &mut Vec<u8>, value: &Value) {
         Value::Set(values) => {
             key.push(SET);
             write_length(key, values.len());
-            values.iter().for_each(|value| write_value(key, value));
+            for value in values {
+                write_value(key, value);
+            }
         }
         Value::Record(record) => write_record(key, record),
         Value::Entity(uid) => {

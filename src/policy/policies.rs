@@ -25,20 +25,21 @@ pub(super) enum Scope {
 }
 
 impl Scope {
-    fn of(constraint: PrincipalOrResourceConstraint) -> Self {
-        match constraint {
+    /// None if a template's slot is still open, which a linked policy's never is.
+    fn of(constraint: PrincipalOrResourceConstraint) -> Option<Self> {
+        let filled = |reference| match reference {
+            EntityReference::EUID(uid) => Some(uid),
+            EntityReference::Slot(_) => None,
+        };
+        Some(match constraint {
             PrincipalOrResourceConstraint::Any => Self::Any,
-            PrincipalOrResourceConstraint::Eq(EntityReference::EUID(uid)) => Self::Eq(uid),
-            PrincipalOrResourceConstraint::In(EntityReference::EUID(uid)) => Self::In(uid),
+            PrincipalOrResourceConstraint::Eq(reference) => Self::Eq(filled(reference)?),
+            PrincipalOrResourceConstraint::In(reference) => Self::In(filled(reference)?),
             PrincipalOrResourceConstraint::Is(entity_type) => Self::Is(entity_type),
-            PrincipalOrResourceConstraint::IsIn(entity_type, EntityReference::EUID(uid)) => {
-                Self::IsIn(entity_type, uid)
+            PrincipalOrResourceConstraint::IsIn(entity_type, reference) => {
+                Self::IsIn(entity_type, filled(reference)?)
             }
-            // A linked policy has no slots left. Should one remain, the widest scope only makes the policy a candidate.
-            PrincipalOrResourceConstraint::Eq(EntityReference::Slot(_))
-            | PrincipalOrResourceConstraint::In(EntityReference::Slot(_))
-            | PrincipalOrResourceConstraint::IsIn(_, EntityReference::Slot(_)) => Self::Any,
-        }
+        })
     }
 
     /// Whether it tests the hierarchy.
@@ -112,7 +113,8 @@ pub(super) struct Policies {
 #[serde(deny_unknown_fields)]
 struct Link {
     template_id: String,
-    link_id: String,
+    #[serde(rename = "link_id")]
+    id: String,
     args: BTreeMap<String, String>,
 }
 
@@ -190,7 +192,7 @@ impl Reader<'_> {
 
     fn add_static(&mut self, file: &Arc<str>, policy: &Policy, number: usize) {
         let annotations = annotations_of(policy.annotations());
-        let Some(id) = self.id_of(file, policy.loc(), policy.effect(), &annotations, number) else {
+        let Some(id) = self.id_of(file, policy, &annotations, number) else {
             return;
         };
         let policy = policy.new_id(PolicyID::from_string(&id));
@@ -224,12 +226,12 @@ impl Reader<'_> {
     fn id_of(
         &mut self,
         file: &Arc<str>,
-        loc: Option<&Loc>,
-        effect: super::cedar::Effect,
+        policy: &Policy,
         annotations: &BTreeMap<String, String>,
         number: usize,
     ) -> Option<String> {
-        let id = match (annotations.get("id"), effect) {
+        let loc = policy.loc();
+        let id = match (annotations.get("id"), policy.effect()) {
             (Some(id), _) if id.is_empty() => {
                 let problem = PolicyProblem::error(file.as_ref(), "`@id` is empty");
                 self.problems
@@ -284,12 +286,22 @@ impl Reader<'_> {
         self.policies
             .files
             .insert(policy.id().clone(), Arc::clone(file));
+        let scopes = (
+            Scope::of(policy.principal_constraint().into_inner()),
+            Scope::of(policy.resource_constraint().into_inner()),
+        );
+        let (Some(principal), Some(resource)) = scopes else {
+            let message = format!("the slots of `{}` are not filled", policy.id());
+            self.problems
+                .push(PolicyProblem::error(file.as_ref(), message));
+            return;
+        };
         self.policies.compiled.push(CompiledPolicy {
             id: policy.id().to_string(),
             effect,
-            principal: Scope::of(policy.principal_constraint().into_inner()),
+            principal,
             action: ActionScope::of(policy.action_constraint()),
-            resource: Scope::of(policy.resource_constraint().into_inner()),
+            resource,
             condition: policy.non_scope_constraints_arc().cloned(),
             annotations: Arc::new(annotations),
             rule,
@@ -382,7 +394,7 @@ impl Reader<'_> {
         };
         let file: Arc<str> = Arc::from(path);
         for link in links {
-            let place = text.find(&format!("\"{}\"", link.link_id)).unwrap_or(0);
+            let place = text.find(&format!("\"{}\"", link.id)).unwrap_or(0);
             if let Err(message) = self.add_link(&file, &link) {
                 self.problems
                     .push(PolicyProblem::error(path, message).at_offset(text, place));
@@ -391,10 +403,10 @@ impl Reader<'_> {
     }
 
     fn add_link(&mut self, file: &Arc<str>, link: &Link) -> Result<(), String> {
-        if let Some(first) = self.places.get(&link.link_id) {
+        if let Some(first) = self.places.get(&link.id) {
             return Err(format!(
                 "the id `{}` is taken by the policy at {first}",
-                link.link_id
+                link.id
             ));
         }
         let template_id = PolicyID::from_string(&link.template_id);
@@ -406,14 +418,14 @@ impl Reader<'_> {
                 _ => {
                     return Err(format!(
                         "link `{}` fills `{slot}`; slots are `?principal` and `?resource`",
-                        link.link_id
+                        link.id
                     ));
                 }
             };
             let uid = value.parse::<EntityUID>().map_err(|error| {
                 format!(
                     "link `{}`: `{value}` is not an entity: {}",
-                    link.link_id,
+                    link.id,
                     full_message(&error)
                 )
             })?;
@@ -427,13 +439,13 @@ impl Reader<'_> {
             .ok_or_else(|| {
                 format!(
                     "link `{}` names the template `{}`, which does not exist",
-                    link.link_id, link.template_id
+                    link.id, link.template_id
                 )
             })?;
         let annotations = annotations_of(template.annotations());
-        let policy = Template::link(template, PolicyID::from_string(&link.link_id), values)
-            .map_err(|error| format!("link `{}`: {}", link.link_id, full_message(&error)))?;
-        self.places.insert(link.link_id.clone(), file.to_string());
+        let policy = Template::link(template, PolicyID::from_string(&link.id), values)
+            .map_err(|error| format!("link `{}`: {}", link.id, full_message(&error)))?;
+        self.places.insert(link.id.clone(), file.to_string());
         self.add(file, policy, annotations);
         Ok(())
     }

@@ -243,7 +243,7 @@ fn approve_fragment(schema: &ValidatorSchema, reviewer_types: &[String]) -> Opti
         .collect();
     let resources: BTreeSet<String> = schema
         .action_ids()
-        .flat_map(|action| action.applies_to_resources())
+        .flat_map(cedar_policy_core::validator::ValidatorActionId::applies_to_resources)
         .map(ToString::to_string)
         .collect();
     if reviewers.is_empty() || resources.is_empty() {

@@ -33,7 +33,7 @@ pub(super) enum Shape {
     Entity(String),
     /// A reference to any entity.
     AnyEntity,
-    Set(Box<Shape>),
+    Set(Box<Self>),
     Record(RecordShape),
     Extension(ExtensionShape),
     /// No value at all: the element of a set that can only be empty.

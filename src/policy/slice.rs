@@ -101,14 +101,18 @@ impl Collector<'_> {
                 references_in(value, &mut references);
             }
         }
-        references.into_iter().for_each(|uid| self.enter(uid, 0));
+        for uid in references {
+            self.enter(uid, 0);
+        }
     }
 
     /// Policies that passed level validation do not look into the entities they name; others may.
     fn enter_literals(&mut self) {
         if !self.snapshot.is_level_validated {
             let literals = &self.prepared.action.footprint.literals;
-            literals.iter().for_each(|uid| self.enter(uid.clone(), 0));
+            for uid in literals {
+                self.enter(uid.clone(), 0);
+            }
         }
     }
 
@@ -148,9 +152,9 @@ impl Collector<'_> {
                 references_in(value, &mut references);
             }
         }
-        references
-            .into_iter()
-            .for_each(|uid| self.enter(uid, depth));
+        for uid in references {
+            self.enter(uid, depth);
+        }
     }
 
     fn note_missing(&mut self, uid: &EntityUID) {

@@ -52,8 +52,8 @@ pub(super) fn routes<H: tonic_health::pb::health_server::Health>(
         .add_service(health)
         .add_service(reflection().build_v1().map_err(unreadable)?)
         .add_service(reflection().build_v1alpha().map_err(unreadable)?);
-    let router = routes.axum_router_mut();
-    *router = std::mem::take(router).route_service(BATCH_PATH, batch);
+    let paths = routes.axum_router_mut();
+    *paths = std::mem::take(paths).route_service(BATCH_PATH, batch);
     Ok(routes.prepare())
 }
 
@@ -129,7 +129,7 @@ pub(super) async fn serve<IO>(
     connection.as_mut().graceful_shutdown();
     match end {
         End::Age => {
-            let _ = connection.await;
+            connection.await.ok();
         }
         End::Stop => {
             tokio::select! {

@@ -77,7 +77,7 @@ impl Dispatcher {
 /// All serving threads.
 #[derive(Debug)]
 pub(super) struct Cores {
-    cores: Vec<Core>,
+    threads: Vec<Core>,
     stop: CancellationToken,
     drain_timeout: Arc<std::sync::OnceLock<Duration>>,
     max_connections: usize,
@@ -112,7 +112,7 @@ impl Cores {
             });
         }
         Ok(Self {
-            cores,
+            threads: cores,
             stop,
             drain_timeout,
             max_connections: config.max_connections,
@@ -123,7 +123,7 @@ impl Cores {
     pub(super) fn dispatcher(&self) -> Dispatcher {
         Dispatcher {
             cores: self
-                .cores
+                .threads
                 .iter()
                 .map(|core| (core.connections.clone(), Arc::clone(&core.open)))
                 .collect(),
@@ -136,7 +136,7 @@ impl Cores {
         // Set before the order to stop, so whoever hears the order finds it.
         let _ = self.drain_timeout.set(timeout);
         self.stop.cancel();
-        let joined = self.cores.into_iter().map(|core| core.thread.join());
+        let joined = self.threads.into_iter().map(|core| core.thread.join());
         joined.map(|left| left.unwrap_or(0)).sum()
     }
 }

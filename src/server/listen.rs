@@ -70,7 +70,7 @@ impl Listeners {
         self.stop.cancel();
         if let Some(path) = &self.addresses.unix {
             // Left behind it does no harm: the next start removes a socket nobody listens on.
-            let _ = std::fs::remove_file(path);
+            std::fs::remove_file(path).ok();
         }
     }
 }

@@ -89,7 +89,7 @@ pub struct Server {
 
 impl Server {
     /// Starts to serve. Policies that cannot be loaded do not keep the server from starting: it tells so, answers UNAVAILABLE and is
-    /// NOT_SERVING until they can.
+    /// `NOT_SERVING` until they can.
     ///
     /// # Errors
     /// When it cannot listen or start its threads.

@@ -129,6 +129,8 @@ pub(super) fn self_test() -> Result<(), String> {
     })?;
     match decided.outcome {
         Outcome::Deny(crate::model::DenyReason::Forbidden) => Ok(()),
-        outcome => Err(format!("a deep forbid came out as {outcome:?}")),
+        outcome @ (Outcome::Allow | Outcome::RequireApproval(_) | Outcome::Deny(_)) => {
+            Err(format!("a deep forbid came out as {outcome:?}"))
+        }
     }
 }

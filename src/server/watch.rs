@@ -123,7 +123,7 @@ pub(super) async fn until_stopped(reloader: Arc<Reloader>) -> std::io::Result<()
             _ = hang_up.recv() => {
                 let reloader = Arc::clone(&reloader);
                 // How it went is in the log and in the status.
-                let _ = tokio::task::spawn_blocking(move || reloader.reload()).await;
+                tokio::task::spawn_blocking(move || reloader.reload()).await.ok();
             }
         }
     }

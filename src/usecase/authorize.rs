@@ -147,13 +147,12 @@ impl Authorizer {
         let mode = request.mode;
         let beside = Beside::take(&mut request);
         let Lookup { prepared, found } = active.look_up(request)?;
-        let decision = match found {
-            Some(decision) => decision,
-            None => {
-                let plan = active.plan(&prepared, self.clock.now())?;
-                let decided = self.evaluate(active, plan).await?;
-                active.keep(&prepared, decided)
-            }
+        let decision = if let Some(decision) = found {
+            decision
+        } else {
+            let plan = active.plan(&prepared, self.clock.now())?;
+            let decided = self.evaluate(active, plan).await?;
+            active.keep(&prepared, decided)
         };
         let approval_id = match (&decision.decided.outcome, mode) {
             (Outcome::RequireApproval(requirements), Mode::Enforce) => {

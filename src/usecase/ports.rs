@@ -31,7 +31,7 @@ pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 pub trait Approvals: fmt::Debug + Send + Sync {
     /// Opens an approval for `request`, or joins the one that is pending for it; answers its id.
     ///
-    /// `None` where this server keeps no approvals: the decision stays REQUIRE_APPROVAL, with nothing to wait for.
+    /// `None` where this server keeps no approvals: the decision stays `REQUIRE_APPROVAL`, with nothing to wait for.
     fn open<'a>(
         &'a self,
         request: &'a Request,

@@ -98,7 +98,7 @@ impl Reloader {
 
     /// Has `observer` called each time policies come into force. There is one observer; a second is not called.
     pub fn observe(&self, observer: impl Fn() + Send + Sync + 'static) {
-        let _ = self.on_activation.set(Observer(Box::new(observer)));
+        self.on_activation.set(Observer(Box::new(observer))).ok();
     }
 
     /// The snapshot in force, for those who decide with it.
