@@ -13,7 +13,7 @@ use crate::grpc::proto::authorization_service_client::AuthorizationServiceClient
 use crate::grpc::proto::authorization_service_server::AuthorizationService;
 use crate::grpc::proto::{
     AuthorizeRequest, AuthorizeResponse, Decision, DenyReason, Effect, Entity, EntityRef,
-    ExplainRequest, ExplainResponse, Mode, PolicyOutcome,
+    ExplainRequest, ExplainResponse, Mode, PolicyOutcome, Struct,
 };
 use crate::grpc::{AuthorizationApi, client, json};
 use crate::policy::parse_entity;
@@ -268,7 +268,7 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
     std::fs::read_to_string(path).with_context(|| format!("`{}` cannot be read", path.display()))
 }
 
-fn read_struct(flag: &str, text: &str) -> anyhow::Result<prost_types::Struct> {
+fn read_struct(flag: &str, text: &str) -> anyhow::Result<Struct> {
     // A request with only a context: the one JSON reader reads that too.
     let request: AuthorizeRequest =
         json::read("AuthorizeRequest", &format!("{{\"context\":{text}}}"))

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::config::Config;
 use crate::model::{Posture, ValidationMode};
 use crate::server::{Parts, SampleSet, Server, load_problems};
-use crate::telemetry;
+use crate::telemetry::{self, LogFormat};
 use crate::usecase::ports::PolicySource;
 
 use super::Outcome;
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<Outcome> {
         print(config.to_toml()?.trim_end());
         return Ok(Outcome::Success);
     }
-    telemetry::start(&config.log)?;
+    telemetry::start(&config.log.filter, log_format(&config))?;
     let parts = Parts::assemble(&config, source(arguments, &config));
     parts.reloader.reload();
     let problems = load_problems(&parts);
@@ -112,6 +112,15 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<Config> {
         anyhow::bail!("`--dev` listens on loopback only, and `{address}` is not");
     }
     Ok(config)
+}
+
+/// The configuration was checked, so what is not JSON is text.
+fn log_format(config: &Config) -> LogFormat {
+    if config.log.format == "json" {
+        LogFormat::Json
+    } else {
+        LogFormat::Text
+    }
 }
 
 fn environment() -> BTreeMap<String, String> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tonic::{Request, Response, Status};
 
-use crate::model::{Mode, RequestLimits};
+use crate::model::RequestLimits;
 use crate::usecase::{ActiveSnapshot, Authorizer};
 
 use super::convert;
@@ -75,9 +75,7 @@ impl AuthorizationApi {
                 )
             });
         };
-        let mut request = request::read(asked)?;
-        request.mode = Mode::Check;
-        let (authorized, explanation) = self.authorizer.explain(request).await?;
+        let (authorized, explanation) = self.authorizer.explain(request::read(asked)?).await?;
         Ok(convert::explanation(&authorized, explanation))
     }
 }

@@ -11,10 +11,13 @@ pub mod json;
 mod policy;
 pub mod proto;
 mod request;
+mod routes;
 mod status;
 
 pub use authorization::AuthorizationApi;
 pub use policy::PolicyApi;
+pub use request::{DecodeRequestError, decode_request};
+pub use routes::routes;
 
 /// The largest Authorize message, in bytes: what it decodes to may take a hundred times as much.
 pub const MAX_AUTHORIZE_BYTES: usize = 64 * 1024;

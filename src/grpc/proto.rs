@@ -12,6 +12,8 @@ mod generated {
 }
 
 pub use generated::*;
+/// A JSON object, as contexts and attributes are sent.
+pub use prost_types::Struct;
 
 /// The descriptors of the public API, for reflection and for reading and writing it as JSON.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/countersign.v1.binpb"));

@@ -1,5 +1,6 @@
 //! From the wire to the model: every limit is kept here, and every refusal names its field.
 
+use prost::Message;
 use prost_types::Struct;
 use prost_types::value::Kind;
 
@@ -13,6 +14,25 @@ use super::proto;
 const LIMITS: RequestLimits = RequestLimits::DEFAULT;
 /// The integers that a JSON number carries exactly: up to 2^53 - 1 on both sides of zero.
 const MAX_EXACT_INTEGER: f64 = 9_007_199_254_740_991.0;
+
+/// The bytes are no request that this server accepts.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeRequestError {
+    /// They are not the protobuf form of an `AuthorizeRequest`.
+    #[error("not an `AuthorizeRequest`")]
+    Malformed(#[from] prost::DecodeError),
+    /// The first field that has no acceptable value.
+    #[error(transparent)]
+    Refused(#[from] RequestProblem),
+}
+
+/// Decodes and reads an `AuthorizeRequest` as the server does, for those who have its bytes and no connection.
+///
+/// # Errors
+/// Why the server would not decide it.
+pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeRequestError> {
+    Ok(read(proto::AuthorizeRequest::decode(bytes)?)?)
+}
 
 /// Reads a request.
 ///
@@ -349,4 +369,61 @@ fn to_integer(number: f64) -> Result<i64, String> {
     )]
     let integer = number as i64;
     Ok(integer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entity(type_name: &str, id: &str) -> proto::Entity {
+        proto::Entity {
+            r#type: type_name.to_owned(),
+            id: id.to_owned(),
+            ..proto::Entity::default()
+        }
+    }
+
+    fn deploy() -> proto::AuthorizeRequest {
+        proto::AuthorizeRequest {
+            principal: Some(entity("Pipeline", "web")),
+            action: "Deploy".to_owned(),
+            resource: Some(entity("Service", "shop")),
+            ..proto::AuthorizeRequest::default()
+        }
+    }
+
+    #[test]
+    fn bytes_become_the_request_they_encode() {
+        let request = decode_request(&deploy().encode_to_vec()).unwrap();
+        let expected = Request::new(
+            EntityRef::new("Pipeline", "web"),
+            "Deploy",
+            EntityRef::new("Service", "shop"),
+            Record::default(),
+        );
+        assert_eq!(request, expected);
+    }
+
+    #[test]
+    fn a_request_cut_short_is_malformed() {
+        let mut bytes = deploy().encode_to_vec();
+        bytes.pop();
+        assert!(matches!(
+            decode_request(&bytes),
+            Err(DecodeRequestError::Malformed(_))
+        ));
+    }
+
+    #[test]
+    fn a_field_without_an_acceptable_value_is_named() {
+        let bytes = proto::AuthorizeRequest {
+            mode: 7,
+            ..deploy()
+        }
+        .encode_to_vec();
+        let Err(DecodeRequestError::Refused(problem)) = decode_request(&bytes) else {
+            panic!("mode 7 does not exist");
+        };
+        assert_eq!(problem.field, "mode");
+    }
 }

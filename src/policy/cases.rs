@@ -1,19 +1,13 @@
-//! Decision cases: YAML files beside the policies that say what must hold.
+//! Runs decision cases and tells which policies they exercise.
 
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
-use serde::Deserialize;
 
-use crate::model::{
-    Decided, Decision, DenyReason, Effect, EntityDescription, EntityRef, Outcome, PolicyProblem,
-    Record, Request, Value,
-};
+use crate::model::{Decided, Decision, DenyReason, Effect, Outcome, PolicyProblem, Request};
 
-use super::APPROVE_ACTION;
 use super::bundle::{Bundle, FileKind};
-use super::cedar::EntityUID;
-use super::convert::from_uid;
+use super::case_files::{Case, Expectation, ExpectedDecision, ExpectedReason, Suite};
 use super::engine::Engine;
 use super::outcome::at_position;
 use super::prepare::{Door, prepare};
@@ -64,95 +58,6 @@ pub struct CaseResult {
     pub file: String,
     /// What does not hold; none if the case passed.
     pub failure: Option<PolicyProblem>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Suite {
-    suite: Option<String>,
-    cases: Vec<Case>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Case {
-    name: String,
-    request: Option<RequestCase>,
-    approve: Option<ApproveCase>,
-    expect: Expectation,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RequestCase {
-    principal: EntityCase,
-    action: String,
-    resource: EntityCase,
-    #[serde(default)]
-    context: serde_json::Map<String, serde_json::Value>,
-    #[serde(default)]
-    entities: Vec<EntityCase>,
-    /// The server's clock, for policies that read it.
-    now: Option<Timestamp>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ApproveCase {
-    reviewer: EntityCase,
-    rule: String,
-    #[serde(default)]
-    slot: String,
-    resource: EntityCase,
-    action: String,
-    requester: EntityCase,
-    #[serde(default)]
-    on_behalf_of: Vec<EntityCase>,
-}
-
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum EntityCase {
-    Name(String),
-    Described(Description),
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Description {
-    #[serde(rename = "type")]
-    type_name: String,
-    id: String,
-    attributes: Option<serde_json::Map<String, serde_json::Value>>,
-    #[serde(default)]
-    parents: Vec<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Expectation {
-    decision: Option<ExpectedDecision>,
-    rules: Option<BTreeSet<String>>,
-    determining: Option<BTreeSet<String>>,
-    reason: Option<ExpectedReason>,
-    eligible: Option<bool>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum ExpectedDecision {
-    Allow,
-    Deny,
-    RequireApproval,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
-enum ExpectedReason {
-    Forbidden,
-    NoPermit,
-    PolicyError,
-    EntityMissing,
 }
 
 /// Runs every case of `bundle` against `snapshot`.
@@ -378,130 +283,4 @@ fn describe(decided: &Decided) -> String {
             format!("DENY because of missing entities: {}", missing.join(", "))
         }
     }
-}
-
-impl RequestCase {
-    fn into_request(self) -> Result<Request, String> {
-        let mut entities = Vec::new();
-        let principal = self.principal.into_parts(&mut entities)?;
-        let resource = self.resource.into_parts(&mut entities)?;
-        for entity in self.entities {
-            entity.into_parts(&mut entities)?;
-        }
-        let context = to_record(self.context)?;
-        Ok(Request {
-            entities,
-            ..Request::new(principal, self.action, resource, context)
-        })
-    }
-}
-
-impl ApproveCase {
-    fn into_request(self) -> Result<Request, String> {
-        let mut entities = Vec::new();
-        let reviewer = self.reviewer.into_parts(&mut entities)?;
-        let resource = self.resource.into_parts(&mut entities)?;
-        // Requester and chain are names only: the context holds them as records.
-        let mut unused = Vec::new();
-        let requester = self.requester.into_parts(&mut unused)?;
-        let chain = self
-            .on_behalf_of
-            .into_iter()
-            .map(|entity| entity.into_parts(&mut unused).map(|uid| as_record(&uid)))
-            .collect::<Result<Vec<_>, _>>()?;
-        let text = |text: String| Value::String(text);
-        let context = [
-            ("rule".to_owned(), text(self.rule)),
-            ("slot".to_owned(), text(self.slot)),
-            ("action".to_owned(), text(self.action)),
-            ("requester".to_owned(), as_record(&requester)),
-            ("on_behalf_of".to_owned(), Value::Set(chain)),
-        ];
-        Ok(Request {
-            entities,
-            ..Request::new(
-                reviewer,
-                APPROVE_ACTION,
-                resource,
-                context.into_iter().collect(),
-            )
-        })
-    }
-}
-
-fn as_record(uid: &EntityRef) -> Value {
-    let fields = [("type", &uid.type_name), ("id", &uid.id)];
-    Value::Record(
-        fields
-            .into_iter()
-            .map(|(name, text)| (name.to_owned(), Value::String(text.clone())))
-            .collect(),
-    )
-}
-
-impl EntityCase {
-    /// The entity's name; its description, if there is one, goes to `entities`.
-    fn into_parts(self, entities: &mut Vec<EntityDescription>) -> Result<EntityRef, String> {
-        match self {
-            Self::Name(text) => parse_uid(&text),
-            Self::Described(description) => {
-                let uid = EntityRef::new(description.type_name, description.id);
-                let is_described =
-                    description.attributes.is_some() || !description.parents.is_empty();
-                if is_described {
-                    entities.push(EntityDescription {
-                        uid: uid.clone(),
-                        attributes: to_record(description.attributes.unwrap_or_default())?,
-                        parents: description
-                            .parents
-                            .iter()
-                            .map(|parent| parse_uid(parent))
-                            .collect::<Result<Vec<_>, _>>()?,
-                    });
-                }
-                Ok(uid)
-            }
-        }
-    }
-}
-
-fn parse_uid(text: &str) -> Result<EntityRef, String> {
-    parse_entity(text).ok_or_else(|| format!("`{text}` is not an entity: write `Type::\"id\"`"))
-}
-
-/// Reads an entity's name as Cedar writes it, `Type::"id"`.
-pub fn parse_entity(text: &str) -> Option<EntityRef> {
-    text.parse::<EntityUID>().ok().map(|uid| from_uid(&uid))
-}
-
-fn to_record(fields: serde_json::Map<String, serde_json::Value>) -> Result<Record, String> {
-    fields
-        .into_iter()
-        .map(|(name, value)| {
-            let value = to_value(value).map_err(|problem| format!("`{name}`: {problem}"))?;
-            Ok((name, value))
-        })
-        .collect()
-}
-
-fn to_value(value: serde_json::Value) -> Result<Value, String> {
-    Ok(match value {
-        serde_json::Value::Null => {
-            return Err("null is not a value: leave the attribute out".to_owned());
-        }
-        serde_json::Value::Bool(flag) => Value::Bool(flag),
-        serde_json::Value::Number(number) => Value::Long(
-            number
-                .as_i64()
-                .ok_or_else(|| format!("{number} is not an integer"))?,
-        ),
-        serde_json::Value::String(text) => Value::String(text),
-        serde_json::Value::Array(values) => Value::Set(
-            values
-                .into_iter()
-                .map(to_value)
-                .collect::<Result<Vec<_>, _>>()?,
-        ),
-        serde_json::Value::Object(fields) => Value::Record(to_record(fields)?).unescaped()?,
-    })
 }

@@ -10,12 +10,16 @@ use crate::model::{
 use super::action::ActionTable;
 use super::bundle::{Bundle, BundleLimits, FileKind};
 use super::cases;
-use super::cedar::{PolicyID, ValidationMode as CedarValidation, ValidationResult, Validator};
+use super::cedar::{
+    Effect as CedarEffect, Policy, PolicyID, Template, ValidationMode as CedarValidation,
+    ValidationResult, Validator,
+};
 use super::diagnostics::{full_message, problem_of};
 use super::engine::Reference;
 use super::entities::{self, EntityStore};
 use super::index::ScopeIndex;
-use super::policies::{self, CompiledPolicy, Policies};
+use super::policies::{CompiledPolicy, Policies};
+use super::policy_files;
 use super::rules;
 use super::schema::{self, EntityTypes, Schema};
 use super::snapshot::Snapshot;
@@ -91,7 +95,7 @@ fn build(
     let rules = read_rules(bundle, problems);
     let schema_files = bundle.texts(FileKind::Schema, problems);
     let (schema, types) = schema::read(&schema_files, &options.reviewer_types, problems);
-    let policies = policies::read(
+    let policies = policy_files::read(
         &bundle.texts(FileKind::Policies, problems),
         &bundle.texts(FileKind::Links, problems),
         &rules,
@@ -214,14 +218,12 @@ fn validate(
     for warning in result.validation_warnings() {
         // A forbid that can never match protects nothing, which is a mistake worth stopping for; a permit only grants nothing.
         let id = PolicyID::from_string(warning.policy_id());
-        let is_forbid = policies
-            .compiled
-            .iter()
-            .any(|policy| *policy.cedar.id() == id && policy.effect != Effect::Permit);
-        let severity = if is_forbid {
-            severity
-        } else {
-            Severity::Warning
+        // A finding about a template bears the template's id, not those of its links.
+        let template = policies.set.get_template(&id).map(Template::effect);
+        let effect = template.or_else(|| policies.set.get(&id).map(Policy::effect));
+        let severity = match effect {
+            Some(CedarEffect::Permit) => Severity::Warning,
+            Some(CedarEffect::Forbid) | None => severity,
         };
         problems.push(PolicyProblem {
             severity,

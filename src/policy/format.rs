@@ -5,7 +5,7 @@ use cedar_policy_formatter::{Config, policies_str_to_pretty};
 use crate::model::PolicyProblem;
 
 use super::diagnostics::problems_of;
-use super::guard;
+use super::guard::{self, Grammar};
 
 /// Formats the policies of `text`: 80 columns, two spaces, as Cedar's own tool does; comments and annotations stay.
 ///
@@ -14,7 +14,7 @@ use super::guard;
 /// # Errors
 /// Problems with their places, if the text does not parse.
 pub fn format_policies(file: &str, text: &str) -> Result<String, Vec<PolicyProblem>> {
-    guard::check_text(file, text).map_err(|problem| vec![problem])?;
+    guard::check_text(file, text, Grammar::Policies).map_err(|problem| vec![problem])?;
     let parsed =
         super::cedar::parse_policyset(text).map_err(|errors| problems_of(file, text, &errors))?;
     if parsed.is_empty() && parsed.all_templates().next().is_none() {

@@ -13,13 +13,22 @@ const MAX_POLICY_TOKENS: usize = 8_192;
 /// How many `if`s one policy may have: they nest without brackets.
 const MAX_POLICY_IFS: usize = 128;
 
-/// Checks Cedar policies or a Cedar schema.
+/// Which of Cedar's grammars a text is in.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Grammar {
+    /// Where `<` and `>` compare.
+    Policies,
+    /// Where `<` and `>` enclose, as in `Set<String>`.
+    Schema,
+}
+
+/// Checks the text of policies or of a schema.
 ///
 /// # Errors
 /// A problem that points at the first place that nests too deep, or at a policy that is too long.
-pub(super) fn check_text(file: &str, text: &str) -> Result<(), PolicyProblem> {
+pub(super) fn check_text(file: &str, text: &str, grammar: Grammar) -> Result<(), PolicyProblem> {
     let mut scan = Scan::default();
-    for (offset, token) in Tokens::new(text) {
+    for (offset, token) in Tokens::new(text, grammar) {
         if let Err(excess) = scan.take(token) {
             return Err(PolicyProblem::error(file, excess.message())
                 .at_offset(text, offset)
@@ -39,7 +48,9 @@ impl Excess {
     fn message(&self) -> String {
         match self {
             Self::Nesting => format!("brackets nest deeper than {MAX_NESTING} levels"),
-            Self::Tokens => format!("a policy is longer than {MAX_POLICY_TOKENS} tokens"),
+            Self::Tokens => {
+                format!("a policy or declaration is longer than {MAX_POLICY_TOKENS} tokens")
+            }
             Self::Ifs => format!("a policy has more than {MAX_POLICY_IFS} `if`s"),
         }
     }
@@ -68,10 +79,10 @@ impl Scan {
         match token {
             Token::Open => self.depth = self.depth.saturating_add(1),
             Token::Close => self.depth = self.depth.saturating_sub(1),
-            // A semicolon ends a policy only outside brackets.
-            Token::Semicolon if self.depth == 0 => *self = Self::default(),
+            // No policy and no declaration goes on behind a semicolon. The brackets of a namespace stay open.
+            Token::Semicolon => (self.tokens, self.ifs) = (0, 0),
             Token::Word("if") => self.ifs = self.ifs.saturating_add(1),
-            Token::Semicolon | Token::Word(_) | Token::Other => {}
+            Token::Word(_) | Token::Other => {}
         }
         if self.depth > MAX_NESTING {
             Err(Excess::Nesting)
@@ -97,12 +108,17 @@ enum Token<'t> {
 /// Splits text roughly as Cedar's lexer does: strings and comments are skipped over, words are kept together.
 struct Tokens<'t> {
     text: &'t str,
+    grammar: Grammar,
     offset: usize,
 }
 
 impl<'t> Tokens<'t> {
-    fn new(text: &'t str) -> Self {
-        Self { text, offset: 0 }
+    fn new(text: &'t str, grammar: Grammar) -> Self {
+        Self {
+            text,
+            grammar,
+            offset: 0,
+        }
     }
 
     fn rest(&self) -> &'t str {
@@ -140,13 +156,16 @@ impl<'t> Iterator for Tokens<'t> {
             if !self.rest().starts_with("//") {
                 break;
             }
-            self.skip_while(|c| c != '\n');
+            // Cedar ends a comment at either of the two.
+            self.skip_while(|c| c != '\n' && c != '\r');
         }
         let start = self.offset;
         let first = self.rest().chars().next()?;
         let token = match first {
-            '(' | '[' | '{' | '<' => Token::Open,
-            ')' | ']' | '}' | '>' => Token::Close,
+            '(' | '[' | '{' => Token::Open,
+            ')' | ']' | '}' => Token::Close,
+            '<' if self.grammar == Grammar::Schema => Token::Open,
+            '>' if self.grammar == Grammar::Schema => Token::Close,
             ';' => Token::Semicolon,
             '"' => {
                 self.skip_string();
@@ -160,25 +179,13 @@ impl<'t> Iterator for Tokens<'t> {
             _ => Token::Other,
         };
         self.offset = self.offset.saturating_add(first.len_utf8());
-        // In policies `<` and `>` compare; only in a schema's `Set<...>` do they nest.
-        let compares = matches!(first, '<' | '>') && !self.is_generic(start, first);
-        Some((start, if compares { Token::Other } else { token }))
-    }
-}
-
-impl Tokens<'_> {
-    /// Whether the angle bracket at `start` belongs to a schema's `Set<..>`.
-    fn is_generic(&self, start: usize, bracket: char) -> bool {
-        let before = self.text.get(..start).unwrap_or("").trim_end();
-        match bracket {
-            '<' => before.ends_with("Set"),
-            _ => false,
-        }
+        Some((start, token))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::Grammar::{Policies, Schema};
     use super::*;
 
     fn nested(depth: usize) -> String {
@@ -191,8 +198,8 @@ mod tests {
 
     #[test]
     fn sixty_levels_pass_and_seventy_do_not() {
-        assert!(check_text("a.cedar", &nested(60)).is_ok());
-        let problem = check_text("a.cedar", &nested(70)).unwrap_err();
+        assert!(check_text("a.cedar", &nested(60), Policies).is_ok());
+        let problem = check_text("a.cedar", &nested(70), Policies).unwrap_err();
         assert_eq!((problem.line, problem.column), (1, 107));
         assert!(problem.message.contains("64 levels"));
     }
@@ -204,7 +211,7 @@ mod tests {
             "(".repeat(99),
             "[".repeat(99)
         );
-        assert!(check_text("a.cedar", &text).is_ok());
+        assert!(check_text("a.cedar", &text, Policies).is_ok());
     }
 
     #[test]
@@ -214,13 +221,37 @@ mod tests {
             "Set<".repeat(99),
             ">".repeat(99)
         );
-        assert!(check_text("schema.cedarschema", &text).is_err());
+        assert!(check_text("schema.cedarschema", &text, Schema).is_err());
+    }
+
+    #[test]
+    fn a_carriage_return_ends_a_comment() {
+        let text = format!("// hidden?\r{}", nested(70));
+        assert!(check_text("a.cedar", &text, Policies).is_err());
+    }
+
+    #[test]
+    fn a_set_ends_where_its_bracket_closes() {
+        let text = "entity A { a: Set<Set<Long>> };\n".repeat(100);
+        assert!(check_text("schema.cedarschema", &text, Schema).is_ok());
+    }
+
+    #[test]
+    fn a_long_namespace_of_short_declarations_passes() {
+        let text = format!("namespace N {{ {} }}", "entity A; ".repeat(5_000));
+        assert!(check_text("schema.cedarschema", &text, Schema).is_ok());
+    }
+
+    #[test]
+    fn a_name_that_ends_in_set_may_be_compared() {
+        let text = "permit(principal, action, resource) when { context.offSet < 5 };".repeat(100);
+        assert!(check_text("a.cedar", &text, Policies).is_ok());
     }
 
     #[test]
     fn comparisons_do_not_nest() {
         let text = "permit(principal, action, resource) when { 1 < 2 && 2 < 3 };".repeat(100);
-        assert!(check_text("a.cedar", &text).is_ok());
+        assert!(check_text("a.cedar", &text, Policies).is_ok());
     }
 
     #[test]
@@ -230,7 +261,7 @@ mod tests {
             "if true then true else ".repeat(200)
         );
         assert!(
-            check_text("a.cedar", &text)
+            check_text("a.cedar", &text, Policies)
                 .unwrap_err()
                 .message
                 .contains("`if`s")
@@ -240,6 +271,6 @@ mod tests {
     #[test]
     fn many_policies_of_ordinary_length_pass() {
         let text = "permit(principal, action, resource);\n".repeat(20_000);
-        assert!(check_text("a.cedar", &text).is_ok());
+        assert!(check_text("a.cedar", &text, Policies).is_ok());
     }
 }

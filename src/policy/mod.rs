@@ -9,6 +9,7 @@
 
 mod action;
 mod bundle;
+mod case_files;
 mod cases;
 mod cedar;
 mod compile;
@@ -24,6 +25,7 @@ mod index;
 mod key;
 mod outcome;
 mod policies;
+mod policy_files;
 mod prepare;
 mod rules;
 mod schema;
@@ -32,7 +34,8 @@ mod slice;
 mod snapshot;
 
 pub use bundle::{Bundle, BundleFile, BundleLimits, FileKind};
-pub use cases::{CaseReport, CaseResult, parse_entity, run_cases};
+pub use case_files::parse_entity;
+pub use cases::{CaseReport, CaseResult, run_cases};
 pub use compile::{CompileOptions, CompileReport, compile};
 pub use engine::Engine;
 pub use explain::explain;

@@ -7,7 +7,7 @@ use crate::model::{EntityRef, PolicyProblem};
 
 use super::cedar::{EntityType, Extensions, ValidatorEntityTypeKind, ValidatorSchema};
 use super::diagnostics::{problem_of, problems_of};
-use super::guard;
+use super::guard::{self, Grammar};
 use super::shape::{RecordShape, allowed_ancestors};
 
 /// The name of the one schema file.
@@ -179,7 +179,7 @@ fn parse(
     text: &str,
     reviewer_types: &[String],
 ) -> Result<(ValidatorSchema, Vec<PolicyProblem>), Vec<PolicyProblem>> {
-    guard::check_text(path, text).map_err(|problem| vec![problem])?;
+    guard::check_text(path, text, Grammar::Schema).map_err(|problem| vec![problem])?;
     let extensions = Extensions::all_available();
     let (declared, warnings) = ValidatorSchema::from_cedarschema_str(text, extensions)
         .map_err(|error| problems_of(path, text, &error))?;

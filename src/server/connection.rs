@@ -13,14 +13,6 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tower::Service;
 
-use crate::grpc::proto::DESCRIPTORS;
-use crate::grpc::proto::authorization_service_server::AuthorizationServiceServer;
-use crate::grpc::proto::policy_service_server::PolicyServiceServer;
-use crate::grpc::{AuthorizationApi, MAX_AUTHORIZE_BYTES, MAX_BATCH_BYTES, PolicyApi};
-
-use super::{Parts, StartError};
-
-const BATCH_PATH: &str = "/countersign.v1.AuthorizationService/BatchAuthorize";
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 const MAX_RESET_STREAMS: usize = 256;
 const MAX_PENDING_RESETS: usize = 20;
@@ -28,34 +20,6 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long after the last call a draining connection may still be open, for its answer to leave.
 const LAST_WORDS: Duration = Duration::from_millis(200);
-
-/// Everything that is served.
-pub(super) fn routes<H: tonic_health::pb::health_server::Health>(
-    parts: &Parts,
-    health: tonic_health::pb::health_server::HealthServer<H>,
-) -> Result<Routes, StartError> {
-    let api = AuthorizationApi::new(Arc::clone(&parts.authorizer));
-    // A message decodes to a hundred times its size, so only the batch may be large.
-    let single =
-        AuthorizationServiceServer::new(api.clone()).max_decoding_message_size(MAX_AUTHORIZE_BYTES);
-    let batch = AuthorizationServiceServer::new(api).max_decoding_message_size(MAX_BATCH_BYTES);
-    let policy = PolicyServiceServer::new(PolicyApi::new(Arc::clone(&parts.reloader)));
-    let reflection = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-    };
-    let unreadable =
-        |error: tonic_reflection::server::Error| StartError::Descriptors(error.to_string());
-    let mut routes = Routes::new(single)
-        .add_service(policy)
-        .add_service(health)
-        .add_service(reflection().build_v1().map_err(unreadable)?)
-        .add_service(reflection().build_v1alpha().map_err(unreadable)?);
-    let paths = routes.axum_router_mut();
-    *paths = std::mem::take(paths).route_service(BATCH_PATH, batch);
-    Ok(routes.prepare())
-}
 
 /// Limits of a connection.
 #[derive(Clone, Copy, Debug)]

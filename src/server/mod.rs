@@ -20,6 +20,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::config::{Config, to_std};
+use crate::grpc::routes;
 use crate::model::PolicyProblem;
 
 pub use clock::SystemClock;
@@ -108,7 +109,8 @@ impl Server {
         let (health, health_service) = tonic_health::server::health_reporter();
         let is_loaded = parts.reloader.active().load().is_some();
         background.block_on(set_health(&health, is_loaded));
-        let routes = connection::routes(&parts, health_service)?;
+        let routes = routes(&parts.authorizer, &parts.reloader, health_service)
+            .map_err(|error| StartError::Descriptors(error.to_string()))?;
         let cores = Cores::start(&config.server, &routes)?;
         let listeners = Listeners::start(&config.server, &background, &cores)?;
         let watch = watch::start(

@@ -5,7 +5,14 @@
 
 use tracing_subscriber::EnvFilter;
 
-use crate::config::LogConfig;
+/// How an event is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// A line for people.
+    Text,
+    /// A line of JSON.
+    Json,
+}
 
 /// Why logs cannot be written.
 #[derive(Debug, thiserror::Error)]
@@ -24,26 +31,24 @@ pub enum TelemetryError {
     SetUpTwice,
 }
 
-/// Starts to write logs, once for the process.
+/// Starts to write the events that `filter` lets through, once for the process.
 ///
 /// # Errors
 /// When the filter cannot be read.
-pub fn start(config: &LogConfig) -> Result<(), TelemetryError> {
-    let filter =
-        EnvFilter::try_new(&config.filter).map_err(|source| TelemetryError::BadFilter {
-            filter: config.filter.clone(),
-            source,
-        })?;
+pub fn start(filter: &str, format: LogFormat) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(filter).map_err(|source| TelemetryError::BadFilter {
+        filter: filter.to_owned(),
+        source,
+    })?;
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_target(false);
-    let started = if config.format == "json" {
-        builder.json().flatten_event(true).try_init()
-    } else {
-        builder
+    let started = match format {
+        LogFormat::Json => builder.json().flatten_event(true).try_init(),
+        LogFormat::Text => builder
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .try_init()
+            .try_init(),
     };
     started.map_err(|_| TelemetryError::SetUpTwice)
 }

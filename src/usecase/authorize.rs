@@ -136,14 +136,7 @@ impl Authorizer {
         active: &Arc<ActiveSnapshot>,
         mut request: Request,
     ) -> Result<Authorized, AuthorizeError> {
-        if let Some(wanted) = request.min_policy_version.take() {
-            self.check_version(active, wanted)?;
-        }
-        if let Some(approval_id) = request.approval_id.take() {
-            self.approvals.redeem(&approval_id, &request).await?;
-            // Redeeming checks the request again under the current policies; until that exists nothing is redeemed.
-            return Err(ApprovalError::NotAvailable.into());
-        }
+        self.admit(active, &mut request).await?;
         let mode = request.mode;
         let beside = Beside::take(&mut request);
         let Lookup { prepared, found } = active.look_up(request)?;
@@ -176,9 +169,11 @@ impl Authorizer {
     /// Why there is no decision.
     pub async fn explain(
         &self,
-        request: Request,
+        mut request: Request,
     ) -> Result<(Authorized, Explanation), AuthorizeError> {
         let active = self.active()?;
+        request.mode = Mode::Check;
+        self.admit(&active, &mut request).await?;
         let now = self.clock.now();
         let snapshot = Arc::clone(&active.snapshot);
         let asked = request.clone();
@@ -194,6 +189,25 @@ impl Authorizer {
             approval_id: None,
         };
         Ok((authorized, explanation))
+    }
+
+    /// Settles what a request asks for besides a decision: a version, an approval to redeem.
+    async fn admit(
+        &self,
+        active: &ActiveSnapshot,
+        request: &mut Request,
+    ) -> Result<(), AuthorizeError> {
+        if let Some(wanted) = request.min_policy_version.take() {
+            self.check_version(active, wanted)?;
+        }
+        if let Some(approval_id) = request.approval_id.take() {
+            if request.mode == Mode::Enforce {
+                self.approvals.redeem(&approval_id, request).await?;
+            }
+            // Redeeming checks the request again under the current policies; until that exists nothing is redeemed.
+            return Err(ApprovalError::NotAvailable.into());
+        }
+        Ok(())
     }
 
     fn check_version(&self, active: &ActiveSnapshot, wanted: String) -> Result<(), AuthorizeError> {

@@ -143,11 +143,11 @@ impl fmt::Debug for DecisionCache {
 }
 
 impl DecisionCache {
-    /// A cache of `max_bytes` for `threads` serving threads.
+    /// A cache of `max_bytes` for `threads` serving threads; nothing is kept if that is 0.
     pub(super) fn new(max_bytes: u64, threads: usize) -> Self {
         Self {
             hasher: foldhash::quality::RandomState::default(),
-            front: (0..threads.max(1))
+            front: (0..if max_bytes == 0 { 0 } else { threads.max(1) })
                 .map(|_| Mutex::new(Vec::new()))
                 .collect(),
             back: Cache::builder()

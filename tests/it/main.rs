@@ -1,0 +1,17 @@
+//! A real server on a free port, real files, real clients: what a caller, an operator or a policy's author can see.
+//!
+//! One program, so that it is linked once. Each test has a policy directory and a server of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test stops at the unexpected, in its helpers too"
+)]
+
+mod authorize;
+mod bad_input;
+mod folder;
+mod harness;
+mod requests;
