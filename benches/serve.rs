@@ -62,12 +62,36 @@ fn main() {
     if let Some(at) = arguments.iter().position(|argument| argument == "--child") {
         return run_child(&arguments[at + 1..]);
     }
-    throughput();
-    uncached();
-    batch();
-    latency();
-    start_up();
-    reload();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--load") {
+        // For a profiler that is attached to a server: ten seconds of load, nothing measured.
+        let address = arguments[at + 1].parse().expect("an address");
+        load::closed_loop(
+            address,
+            &warm_call(),
+            CONNECTIONS,
+            IN_FLIGHT,
+            Duration::ZERO,
+            DURATION * 5,
+        )
+        .expect("it answers");
+        return;
+    }
+    let parts: [(&str, fn()); 6] = [
+        ("throughput", throughput),
+        ("uncached", uncached),
+        ("batch", batch),
+        ("latency", latency),
+        ("start", start_up),
+        ("reload", reload),
+    ];
+    // `cargo bench --bench serve -- batch` runs one part.
+    let chosen = |name: &str| arguments.iter().any(|argument| argument == name);
+    let all = !parts.iter().any(|(name, _)| chosen(name));
+    for (name, measure) in parts {
+        if all || chosen(name) {
+            measure();
+        }
+    }
 }
 
 // ---------------------------------------------------------------- servers

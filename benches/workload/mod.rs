@@ -84,6 +84,8 @@ fn policy_text(shape: Shape, policies: usize) -> String {
             (Shape::Role, _) => role(number),
             (Shape::Attribute, _) => attribute(number),
             (Shape::Resource, _) => resource(number),
+            // One that everybody is under, so that there is something to allow.
+            (Shape::Mixed, 0) if number == 0 => role(number),
             (Shape::Mixed, 97) => gate(number),
             (Shape::Mixed, 98..) => forbid(number),
             (Shape::Mixed, 0..12) => attribute(number),

@@ -5,18 +5,20 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::model::RequestLimits;
-use crate::usecase::{ActiveSnapshot, Authorizer};
+use crate::usecase::{ActiveSnapshot, Authorized, Authorizer, Step};
 
+use super::answer::{Answer, BatchAnswer};
 use super::convert;
 use super::deadline::Deadline;
 use super::proto::authorization_service_server::AuthorizationService;
 use super::proto::batch_authorize_result::Result as BatchItem;
 use super::proto::{
-    AuthorizeRequest, AuthorizeResponse, BatchAuthorizeRequest, BatchAuthorizeResponse,
-    BatchAuthorizeResult, ErrorReason, ExplainRequest, ExplainResponse,
+    AuthorizeRequest, AuthorizeResponse, BatchAuthorizeError, BatchAuthorizeRequest,
+    BatchAuthorizeResponse, BatchAuthorizeResult, ErrorReason, ExplainRequest, ExplainResponse,
 };
 use super::request;
 use super::status::ClientError;
+use super::unary::Answering;
 
 /// Serves decisions.
 #[derive(Clone, Debug)]
@@ -30,38 +32,73 @@ impl AuthorizationApi {
         Self { authorizer }
     }
 
-    async fn decide(&self, asked: AuthorizeRequest) -> Result<AuthorizeResponse, ClientError> {
-        let authorized = self.authorizer.authorize(request::read(asked)?).await?;
-        Ok(convert::response(&authorized))
+    /// Answers `Authorize`, at once if nothing must be waited for.
+    pub(super) fn answer(&self, request: Request<AuthorizeRequest>) -> Answering<Answer> {
+        let deadline = Deadline::of(request.metadata());
+        let step = self.begin(request.into_inner());
+        let waiting = match step {
+            Ok(Step::Done(_)) if deadline.has_passed() => {
+                return Answering::failed(ClientError::deadline_exceeded());
+            }
+            Ok(Step::Done(authorized)) => return Answering::done(Answer::of(authorized)),
+            Err(error) => return Answering::failed(error),
+            Ok(Step::Waits(waiting)) => waiting,
+        };
+        let authorizer = Arc::clone(&self.authorizer);
+        Answering::Waits(Box::pin(async move {
+            let authorized = deadline.keep(authorizer.finish(waiting)).await?;
+            let authorized = authorized.map_err(ClientError::from)?;
+            Ok(Response::new(Answer::of(authorized)))
+        }))
+    }
+
+    fn begin(&self, asked: AuthorizeRequest) -> Result<Step, ClientError> {
+        let active = self.authorizer.active()?;
+        Ok(self.authorizer.begin(&active, request::read(asked)?)?)
+    }
+
+    /// Answers `BatchAuthorize`.
+    pub(super) async fn answer_batch(
+        &self,
+        request: Request<BatchAuthorizeRequest>,
+    ) -> Result<BatchAnswer, ClientError> {
+        let deadline = Deadline::of(request.metadata());
+        let results = deadline
+            .keep(self.decide_batch(request.into_inner()))
+            .await??;
+        Ok(BatchAnswer(
+            results
+                .into_iter()
+                .map(|result| result.map(Answer::of))
+                .collect(),
+        ))
+    }
+
+    async fn decide(&self, asked: AuthorizeRequest) -> Result<Authorized, ClientError> {
+        Ok(self.authorizer.authorize(request::read(asked)?).await?)
+    }
+
+    async fn decide_batch(
+        &self,
+        batch: BatchAuthorizeRequest,
+    ) -> Result<Vec<Result<Authorized, BatchAuthorizeError>>, ClientError> {
+        check_batch(batch.requests.len())?;
+        let active = self.authorizer.active()?;
+        let mut results = Vec::with_capacity(batch.requests.len());
+        for (index, asked) in batch.requests.into_iter().enumerate() {
+            let result = self.decide_item(&active, asked).await;
+            results.push(result.map_err(|error| error.into_batch_error(index)));
+        }
+        Ok(results)
     }
 
     async fn decide_item(
         &self,
         active: &Arc<ActiveSnapshot>,
         asked: AuthorizeRequest,
-    ) -> Result<AuthorizeResponse, ClientError> {
-        let authorized = self
-            .authorizer
-            .authorize_with(active, request::read(asked)?)
-            .await?;
-        Ok(convert::response(&authorized))
-    }
-
-    async fn decide_batch(
-        &self,
-        batch: BatchAuthorizeRequest,
-    ) -> Result<BatchAuthorizeResponse, ClientError> {
-        check_batch(batch.requests.len())?;
-        let active = self.authorizer.active()?;
-        let mut results = Vec::with_capacity(batch.requests.len());
-        for (index, asked) in batch.requests.into_iter().enumerate() {
-            let item = match self.decide_item(&active, asked).await {
-                Ok(response) => BatchItem::Response(response),
-                Err(error) => BatchItem::Error(error.into_batch_error(index)),
-            };
-            results.push(BatchAuthorizeResult { result: Some(item) });
-        }
-        Ok(BatchAuthorizeResponse { results })
+    ) -> Result<Authorized, ClientError> {
+        let request = request::read(asked)?;
+        Ok(self.authorizer.authorize_with(active, request).await?)
     }
 
     async fn take_apart(&self, asked: ExplainRequest) -> Result<ExplainResponse, ClientError> {
@@ -103,8 +140,8 @@ impl AuthorizationService for AuthorizationApi {
         request: Request<AuthorizeRequest>,
     ) -> Result<Response<AuthorizeResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
-        let response = deadline.keep(self.decide(request.into_inner())).await??;
-        Ok(Response::new(response))
+        let authorized = deadline.keep(self.decide(request.into_inner())).await??;
+        Ok(Response::new(convert::response(&authorized)))
     }
 
     async fn batch_authorize(
@@ -112,10 +149,18 @@ impl AuthorizationService for AuthorizationApi {
         request: Request<BatchAuthorizeRequest>,
     ) -> Result<Response<BatchAuthorizeResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
-        let response = deadline
+        let results = deadline
             .keep(self.decide_batch(request.into_inner()))
             .await??;
-        Ok(Response::new(response))
+        let results = results.into_iter().map(|result| BatchAuthorizeResult {
+            result: Some(match result {
+                Ok(authorized) => BatchItem::Response(convert::response(&authorized)),
+                Err(error) => BatchItem::Error(error),
+            }),
+        });
+        Ok(Response::new(BatchAuthorizeResponse {
+            results: results.collect(),
+        }))
     }
 
     async fn explain(

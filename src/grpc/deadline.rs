@@ -24,6 +24,11 @@ impl Deadline {
         Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
+    /// Whether it has passed.
+    pub(super) fn has_passed(self) -> bool {
+        self.0.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
     /// Runs `work`, but not past the deadline.
     ///
     /// # Errors
@@ -35,7 +40,7 @@ impl Deadline {
         let done = tokio::time::timeout_at(deadline, work)
             .await
             .map_err(|_| ClientError::deadline_exceeded())?;
-        if Instant::now() >= deadline {
+        if self.has_passed() {
             return Err(ClientError::deadline_exceeded());
         }
         Ok(done)

@@ -3,6 +3,7 @@
 //! Place: floor 3. Only this folder names the generated types.
 //! Never: a decision. What a client may see of an error is decided in `status.rs` alone.
 
+mod answer;
 mod authorization;
 pub mod client;
 mod convert;
@@ -13,6 +14,7 @@ pub mod proto;
 mod request;
 mod routes;
 mod status;
+mod unary;
 
 pub use authorization::AuthorizationApi;
 pub use policy::PolicyApi;

@@ -11,8 +11,10 @@ use crate::usecase::{Authorizer, Reloader};
 use super::proto::DESCRIPTORS;
 use super::proto::authorization_service_server::AuthorizationServiceServer;
 use super::proto::policy_service_server::PolicyServiceServer;
-use super::{AuthorizationApi, MAX_AUTHORIZE_BYTES, MAX_BATCH_BYTES, PolicyApi};
+use super::unary::{BatchCalls, SingleCalls};
+use super::{AuthorizationApi, MAX_AUTHORIZE_BYTES, PolicyApi};
 
+const SINGLE_PATH: &str = "/countersign.v1.AuthorizationService/Authorize";
 const BATCH_PATH: &str = "/countersign.v1.AuthorizationService/BatchAuthorize";
 
 /// The public services, `health`, and reflection for all of them.
@@ -25,16 +27,14 @@ pub fn routes<H: Health>(
     health: HealthServer<H>,
 ) -> Result<Routes, Error> {
     let api = AuthorizationApi::new(Arc::clone(authorizer));
-    // A message decodes to a hundred times its size, so only the batch may be large.
-    let single =
+    let others =
         AuthorizationServiceServer::new(api.clone()).max_decoding_message_size(MAX_AUTHORIZE_BYTES);
-    let batch = AuthorizationServiceServer::new(api).max_decoding_message_size(MAX_BATCH_BYTES);
     let reflection = || {
         Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let mut routes = Routes::new(single)
+    let mut routes = Routes::new(others)
         .add_service(PolicyServiceServer::new(PolicyApi::new(Arc::clone(
             reloader,
         ))))
@@ -42,6 +42,9 @@ pub fn routes<H: Health>(
         .add_service(reflection().build_v1()?)
         .add_service(reflection().build_v1alpha()?);
     let paths = routes.axum_router_mut();
-    *paths = std::mem::take(paths).route_service(BATCH_PATH, batch);
+    // A message decodes to a hundred times its size, so only the batch may be large.
+    *paths = std::mem::take(paths)
+        .route_service(SINGLE_PATH, SingleCalls(api.clone()))
+        .route_service(BATCH_PATH, BatchCalls(api));
     Ok(routes.prepare())
 }

@@ -1,5 +1,7 @@
 //! Values of contexts and attributes.
 
+use smol_str::SmolStr;
+
 use super::EntityRef;
 
 /// A value that Cedar knows. There is no null and no fraction.
@@ -20,7 +22,7 @@ pub enum Value {
     /// A call of an extension constructor, such as `ip("10.0.0.1")`.
     Extension {
         /// The constructor: `ip`, `decimal`, `datetime` or `duration`.
-        function: String,
+        function: SmolStr,
         /// Its argument.
         argument: String,
     },
@@ -77,7 +79,10 @@ impl Value {
             let (function, argument) = texts(inner, "fn", "arg")
                 .filter(|_| record.len() == 1)
                 .ok_or("`__extn` holds a `fn` and an `arg`, both texts, and stands alone")?;
-            return Ok(Self::Extension { function, argument });
+            return Ok(Self::Extension {
+                function: function.into(),
+                argument,
+            });
         }
         Ok(Self::Record(record))
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{RequestFault, RequestProblem};
 
-use super::cedar::{Entity, EntityUID, ValidatorSchema};
+use super::cedar::{Entity, EntityType, EntityUID, ValidatorSchema};
 use super::entities::EntityStore;
 use super::footprint::Footprint;
 use super::policies::{ActionScope, CompiledPolicy};
@@ -35,18 +35,24 @@ pub(super) struct ActionInfo {
 #[derive(Debug)]
 pub(super) struct Declared {
     pub(super) context: ContextShape,
-    pub(super) principals: BTreeSet<String>,
-    pub(super) resources: BTreeSet<String>,
+    /// The types it applies to; few, so they are looked through.
+    pub(super) principals: Vec<String>,
+    pub(super) resources: Vec<String>,
     /// Whether the context has a `now` that the server can supply.
     pub(super) has_clock: bool,
 }
 
 impl ActionInfo {
-    /// Whether an applicable policy can read the server's clock.
-    pub(super) fn reads_clock(&self) -> bool {
+    /// Whether the context has a `now` that the server can supply.
+    pub(super) fn has_clock(&self) -> bool {
         self.declared
             .as_ref()
             .is_some_and(|declared| declared.has_clock)
+    }
+
+    /// Whether an applicable policy can read the server's clock.
+    pub(super) fn reads_clock(&self) -> bool {
+        self.has_clock()
             && (self.footprint.whole_context || self.footprint.context.contains(CLOCK_ATTRIBUTE))
     }
 }
@@ -150,6 +156,16 @@ impl ActionTable {
         }
     }
 
+    /// The entity of the declared action `uid`.
+    pub(super) fn entity(&self, uid: &EntityUID) -> Option<&Arc<Entity>> {
+        let is_declared = uid.entity_type().is_action() && !self.by_name.is_empty();
+        let name = is_declared.then(|| uid.to_string())?;
+        match self.by_name.get(&name)? {
+            Named::One(info) if info.name == name => Some(&info.entity),
+            Named::One(_) | Named::Several(_) => None,
+        }
+    }
+
     /// The actions with their footprints, for reports; each once.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<ActionInfo>> {
         self.by_name.iter().filter_map(|(name, named)| match named {
@@ -209,15 +225,14 @@ fn declared(schema: &ValidatorSchema, uid: &EntityUID) -> Option<Declared> {
             .get(CLOCK_ATTRIBUTE)
             .is_some_and(|attribute| attribute.shape.is_extension("datetime")),
         context,
-        principals: action
-            .applies_to_principals()
-            .map(ToString::to_string)
-            .collect(),
-        resources: action
-            .applies_to_resources()
-            .map(ToString::to_string)
-            .collect(),
+        principals: sorted_names(action.applies_to_principals()),
+        resources: sorted_names(action.applies_to_resources()),
     })
+}
+
+fn sorted_names<'t>(types: impl Iterator<Item = &'t EntityType>) -> Vec<String> {
+    let names: BTreeSet<String> = types.map(ToString::to_string).collect();
+    names.into_iter().collect()
 }
 
 /// What one policy can read: its condition, and the hierarchy if its scope tests it.

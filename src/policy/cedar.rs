@@ -8,7 +8,8 @@ pub(super) use cedar_policy::ValidationResult;
 pub(super) use cedar_policy_core::ast::{
     ActionConstraint, Annotation, AnyId, Context, Effect, Eid, Entity, EntityReference, EntityType,
     EntityUID, EntityUIDEntry, Expr, ExprKind, Literal, Name, PartialValue, Policy, PolicyID,
-    PolicySet, PrincipalOrResourceConstraint, Request, SlotEnv, SlotId, Template, Value, ValueKind,
+    PolicySet, PrincipalOrResourceConstraint, Request, SlotEnv, SlotId, StaticallyTyped, Template,
+    Value, ValueKind,
 };
 pub(super) use cedar_policy_core::ast::{BinaryOp, Var};
 pub(super) use cedar_policy_core::authorizer::{AuthorizationError, Authorizer};

@@ -6,6 +6,22 @@ use crate::model::PolicyProblem;
 
 use super::cedar::Loc;
 
+/// Where the lines of a text begin, so that many places in it can be told without counting each from the start.
+pub(super) struct Lines(Vec<usize>);
+
+impl Lines {
+    /// The lines of `text`.
+    pub(super) fn of(text: &str) -> Self {
+        Self(text.match_indices('\n').map(|(offset, _)| offset).collect())
+    }
+
+    /// The line of the byte `offset`, from 1.
+    pub(super) fn line_at(&self, offset: usize) -> u32 {
+        let before = self.0.partition_point(|newline| *newline < offset);
+        u32::try_from(before).unwrap_or(u32::MAX).saturating_add(1)
+    }
+}
+
 /// A problem for each error that `diagnostic` holds: itself, then those related to it.
 pub(super) fn problems_of(
     file: &str,

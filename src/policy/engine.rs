@@ -2,7 +2,7 @@
 
 use super::cedar::{
     AuthorizationError, Authorizer, Entities, EntityUIDEntry, Evaluator, Expr, Extensions, Literal,
-    PolicySet, Request, SlotEnv, ValueKind,
+    PolicySet, Request, SlotEnv, StaticallyTyped, ValueKind,
 };
 use super::diagnostics::full_message;
 use super::outcome::{Findings, at_position};
@@ -125,7 +125,10 @@ pub(super) fn holds(
         ValueKind::Lit(Literal::Long(_) | Literal::String(_) | Literal::EntityUID(_))
         | ValueKind::Set(_)
         | ValueKind::Record(_)
-        | ValueKind::ExtensionValue(_) => Err(format!("type error: expected bool, got `{value}`")),
+        // In Cedar's words, so that both engines say the same.
+        | ValueKind::ExtensionValue(_) => {
+            Err(format!("type error: expected bool, got {}", value.type_of()))
+        }
     }
 }
 

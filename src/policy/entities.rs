@@ -44,7 +44,8 @@ pub(super) fn read(
     problems: &mut Vec<PolicyProblem>,
 ) -> EntityStore {
     let mut entities: Vec<Entity> = Vec::new();
-    let mut places: HashMap<EntityUID, String> = HashMap::new();
+    // Lines are counted only for those that have a problem.
+    let mut places: HashMap<EntityUID, (&str, &str, usize)> = HashMap::new();
     let reader = EntityReader::new(schema);
     for (path, text) in files {
         for (raw, offset) in split(path, text, problems) {
@@ -57,13 +58,14 @@ pub(super) fn read(
                     continue;
                 }
             };
-            let here = place(String::new());
-            if let Some(first) =
-                places.insert(entity.uid().clone(), format!("{path}:{}", here.line))
+            if let Some((path, text, offset)) =
+                places.insert(entity.uid().clone(), (path, text, offset))
             {
+                let first = PolicyProblem::error(path, "").at_offset(text, offset);
                 problems.push(place(format!(
-                    "the entity `{}` is described twice, first at {first}",
-                    entity.uid()
+                    "the entity `{}` is described twice, first at {path}:{}",
+                    entity.uid(),
+                    first.line
                 )));
                 continue;
             }

@@ -11,10 +11,9 @@ use crate::model::{
     RequestProblem,
 };
 
-use super::cedar::{Evaluator, Expr, ExprKind, Extensions, SlotEnv};
+use super::cedar::{EntityUIDEntry, Evaluator, Expr, ExprKind, Extensions, SlotEnv};
 use super::engine::{Engine, holds};
-use super::index::{Side, action_fits, side_fits};
-use super::outcome::at_position;
+use super::index::{Side, action_fits, fits, side_fits};
 use super::policies::{CompiledPolicy, Scope};
 use super::prepare::Prepared;
 use super::snapshot::{PlanParts, Snapshot, find};
@@ -35,10 +34,10 @@ pub fn explain(
     let decided = plan.decide(Engine::Index);
     let parts = snapshot.parts(&prepared, now)?;
     let examiner = Examiner::new(snapshot, &prepared, &parts);
-    let policies = parts
-        .candidates
+    let policies = snapshot
+        .policies
         .iter()
-        .filter_map(|at| at_position(&snapshot.policies, *at))
+        .filter(|policy| examiner.scope_fits(policy))
         .map(|policy| examiner.verdict(policy))
         .collect();
     let nearest_permits = match decided.outcome {
@@ -77,6 +76,26 @@ impl<'e> Examiner<'e> {
                 &parts.entities,
                 Extensions::all_available(),
             ),
+        }
+    }
+
+    /// Not asked of the index, which leaves out policies whose scope fits and whose condition cannot hold.
+    fn scope_fits(&self, policy: &CompiledPolicy) -> bool {
+        let side = |uid: &'e EntityUIDEntry| {
+            let uid = uid.uid()?;
+            let entity = find(&self.parts.entities, uid);
+            Some(Side { uid, entity })
+        };
+        let sides = (
+            side(self.parts.request.principal()),
+            side(self.parts.request.resource()),
+        );
+        match sides {
+            (Some(principal), Some(resource)) => {
+                fits(policy, principal, &self.prepared.action.entity, resource)
+            }
+            // Requests are built with both.
+            (None, _) | (_, None) => false,
         }
     }
 

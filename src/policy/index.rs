@@ -4,14 +4,19 @@
 //! types it asks for; within that under the actions it names. A request looks under its principal and resource, their
 //! ancestors and types, with its action and the action's groups.
 //!
+//! Under one anchor and action, policies whose condition begins with a comparison such as `principal.department == "sales"` are
+//! filed under the literal (see `literals`).
+//!
 //! Leaving the others out is sound: a policy whose scope is false is neither satisfied nor in error, because Cedar evaluates the
-//! scope first and a scope cannot err (proved in Lean by Cedar's authors: `isAuthorized_eq_for_scope_based_policy_slice`).
-//! INVARIANT (complete): every policy whose scope fits is among the candidates.
+//! scope first and a scope cannot err (proved in Lean by Cedar's authors: `isAuthorized_eq_for_scope_based_policy_slice`). The
+//! comparison comes next, and one that is false ends the evaluation.
+//! INVARIANT (complete): every policy that is satisfied or errs is among the candidates.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::cedar::{Entity, EntityType, EntityUID};
+use super::cedar::{Context, Entity, EntityType, EntityUID};
+use super::literals::Bucket;
 use super::policies::{ActionScope, CompiledPolicy, Scope};
 
 /// A type that a scope asks for; none if it asks for none.
@@ -21,8 +26,8 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 /// The policies under one anchor, by position in the snapshot's list.
 #[derive(Debug, Default)]
 struct Shelf {
-    any_action: Vec<u32>,
-    by_action: Map<Arc<EntityUID>, Vec<u32>>,
+    any_action: Bucket,
+    by_action: Map<Arc<EntityUID>, Bucket>,
 }
 
 /// The index over one snapshot's policies.
@@ -32,6 +37,15 @@ pub(super) struct ScopeIndex {
     resources: Map<Arc<EntityUID>, Shelf>,
     /// By the principal's type, then the resource's; none where the scope asks for no type.
     types: Map<TypeKey, Map<TypeKey, Shelf>>,
+}
+
+/// What a request gives the index to look with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question<'r> {
+    pub(super) principal: Side<'r>,
+    pub(super) action: &'r Entity,
+    pub(super) resource: Side<'r>,
+    pub(super) context: &'r Context,
 }
 
 /// One side of a request: the entity asked about, and what is known of it.
@@ -67,7 +81,7 @@ impl ScopeIndex {
             };
             index
                 .shelf_for(policy, &principals, &resources)
-                .file(position, &policy.action);
+                .file(position, policy);
         }
         index
     }
@@ -102,10 +116,14 @@ impl ScopeIndex {
     pub(super) fn candidates(
         &self,
         policies: &[CompiledPolicy],
-        principal: Side<'_>,
-        action: &Entity,
-        resource: Side<'_>,
+        question: &Question<'_>,
     ) -> Vec<u32> {
+        let Question {
+            principal,
+            action,
+            resource,
+            ..
+        } = *question;
         let mut found = Vec::new();
         for (shelves, side) in [(&self.principals, principal), (&self.resources, resource)] {
             if shelves.is_empty() {
@@ -113,7 +131,7 @@ impl ScopeIndex {
             }
             for uid in side.with_ancestors() {
                 if let Some(shelf) = shelves.get(uid) {
-                    shelf.collect(action, &mut found);
+                    shelf.collect(question, &mut found);
                 }
             }
         }
@@ -128,7 +146,7 @@ impl ScopeIndex {
                 .into_iter()
                 .filter_map(|key| by_resource_type.get(key))
             {
-                shelf.collect(action, &mut found);
+                shelf.collect(question, &mut found);
             }
         }
         found.retain(|position| {
@@ -145,33 +163,27 @@ impl ScopeIndex {
 }
 
 impl Shelf {
-    fn file(&mut self, position: u32, action: &ActionScope) {
-        match action {
-            ActionScope::Any => self.any_action.push(position),
-            ActionScope::Eq(uid) => self
-                .by_action
-                .entry(Arc::clone(uid))
-                .or_default()
-                .push(position),
-            ActionScope::In(uids) => {
-                for uid in uids {
-                    self.by_action
-                        .entry(Arc::clone(uid))
-                        .or_default()
-                        .push(position);
-                }
-            }
+    fn file(&mut self, position: u32, policy: &CompiledPolicy) {
+        let mut file_under = |uid: &Arc<EntityUID>| {
+            let bucket = self.by_action.entry(Arc::clone(uid)).or_default();
+            bucket.file(position, policy.condition.as_deref());
+        };
+        match &policy.action {
+            ActionScope::Any => self.any_action.file(position, policy.condition.as_deref()),
+            ActionScope::Eq(uid) => file_under(uid),
+            ActionScope::In(uids) => uids.iter().for_each(file_under),
         }
     }
 
-    fn collect(&self, action: &Entity, found: &mut Vec<u32>) {
-        found.extend(&self.any_action);
+    fn collect(&self, question: &Question<'_>, found: &mut Vec<u32>) {
+        self.any_action.collect(question, found);
         if self.by_action.is_empty() {
             return;
         }
+        let action = question.action;
         for uid in std::iter::once(action.uid()).chain(action.ancestors()) {
-            if let Some(positions) = self.by_action.get(uid) {
-                found.extend(positions);
+            if let Some(bucket) = self.by_action.get(uid) {
+                bucket.collect(question, found);
             }
         }
     }

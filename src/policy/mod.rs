@@ -23,6 +23,7 @@ mod format;
 mod guard;
 mod index;
 mod key;
+mod literals;
 mod outcome;
 mod policies;
 mod policy_files;

@@ -3,13 +3,12 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::model::{Effect, PolicyProblem, Rule};
+use crate::model::{Effect, Rule};
 
 use super::cedar::{
     ActionConstraint, EntityReference, EntityType, EntityUID, Expr, Policy, PolicyID, PolicySet,
     PrincipalOrResourceConstraint,
 };
-use super::diagnostics::at_location;
 
 /// What a scope asks of principal or resource.
 #[derive(Clone, Debug)]
@@ -75,6 +74,8 @@ pub(super) struct CompiledPolicy {
     pub(super) annotations: Arc<BTreeMap<String, String>>,
     pub(super) rule: Option<Arc<Rule>>,
     pub(super) file: Arc<str>,
+    /// Where it begins, from 1.
+    pub(super) line: u32,
     /// Cedar's own form, for the reference engine.
     pub(super) cedar: Policy,
 }
@@ -87,11 +88,7 @@ impl CompiledPolicy {
 
     /// Where it stands, `file:line`.
     pub(super) fn location(&self) -> String {
-        let problem = at_location(
-            PolicyProblem::error(self.file.as_ref(), ""),
-            self.cedar.loc(),
-        );
-        format!("{}:{}", self.file, problem.line)
+        format!("{}:{}", self.file, self.line)
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads policies, templates and links; finds the gates.
 
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -10,7 +11,7 @@ use crate::model::{Effect, PolicyProblem, Rule, Severity};
 use super::cedar::{
     Annotation, AnyId, EntityUID, Loc, Policy, PolicyID, SlotId, Template, parse_policyset,
 };
-use super::diagnostics::{at_location, full_message, problems_of};
+use super::diagnostics::{Lines, at_location, full_message, problems_of};
 use super::guard::{self, Grammar};
 use super::policies::{ActionScope, CompiledPolicy, Policies, Scope};
 
@@ -37,6 +38,7 @@ pub(super) fn read(
     let mut reader = Reader {
         policies: Policies::default(),
         places: HashMap::new(),
+        template_lines: HashMap::new(),
         rules,
         problems,
     };
@@ -69,9 +71,41 @@ pub(super) fn read(
 struct Reader<'r> {
     policies: Policies,
     /// Where each id was first given.
-    places: HashMap<String, String>,
+    places: HashMap<String, Place>,
+    /// Where each template begins.
+    template_lines: HashMap<PolicyID, u32>,
     rules: &'r BTreeMap<String, Arc<Rule>>,
     problems: &'r mut Vec<PolicyProblem>,
+}
+
+/// Where a policy stands. The line is counted only when somebody wants to read it: counting it for each of many policies would
+/// take longer than reading them.
+struct Place {
+    file: Arc<str>,
+    loc: Option<Loc>,
+}
+
+impl Place {
+    fn of(file: &Arc<str>, loc: Option<&Loc>) -> Self {
+        Self {
+            file: Arc::clone(file),
+            loc: loc.cloned(),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let problem = at_location(
+            PolicyProblem::error(self.file.as_ref(), ""),
+            self.loc.as_ref(),
+        );
+        write!(f, "{}", self.file)?;
+        if problem.line > 0 {
+            write!(f, ":{}", problem.line)?;
+        }
+        Ok(())
+    }
 }
 
 impl Reader<'_> {
@@ -88,24 +122,27 @@ impl Reader<'_> {
             }
         };
         let file: Arc<str> = Arc::from(path);
+        let lines = Lines::of(text);
         for template in parsed.templates() {
-            self.add_template(&file, template);
+            let line = template.loc().map_or(0, |loc| lines.line_at(loc.start()));
+            self.add_template((&file, line), template);
         }
         for (number, policy) in parsed.static_policies().enumerate() {
-            self.add_static(&file, policy, number);
+            let line = policy.loc().map_or(0, |loc| lines.line_at(loc.start()));
+            self.add_static((&file, line), policy, number);
         }
     }
 
-    fn add_static(&mut self, file: &Arc<str>, policy: &Policy, number: usize) {
+    fn add_static(&mut self, (file, line): (&Arc<str>, u32), policy: &Policy, number: usize) {
         let annotations = annotations_of(policy.annotations());
         let Some(id) = self.id_of(file, policy, &annotations, number) else {
             return;
         };
         let policy = policy.new_id(PolicyID::from_string(&id));
-        self.add(file, policy, annotations);
+        self.add((file, line), policy, annotations);
     }
 
-    fn add_template(&mut self, file: &Arc<str>, template: &Template) {
+    fn add_template(&mut self, (file, line): (&Arc<str>, u32), template: &Template) {
         let annotations = annotations_of(template.annotations());
         let Some(id) = annotations.get("id").cloned() else {
             let problem =
@@ -118,6 +155,7 @@ impl Reader<'_> {
             return;
         }
         let template = template.new_id(PolicyID::from_string(&id));
+        self.template_lines.insert(template.id().clone(), line);
         self.policies
             .files
             .insert(template.id().clone(), Arc::clone(file));
@@ -163,22 +201,23 @@ impl Reader<'_> {
     }
 
     fn take_id(&mut self, file: &Arc<str>, loc: Option<&Loc>, id: &str) -> bool {
-        let place = at_location(PolicyProblem::error(file.as_ref(), ""), loc);
-        let here = format!("{file}:{}", place.line);
         if let Some(first) = self.places.get(id) {
-            let problem = PolicyProblem {
-                message: format!("the id `{id}` is taken by the policy at {first}"),
-                help: "an id names one policy in the whole directory".to_owned(),
-                ..place
-            };
-            self.problems.push(problem);
+            let message = format!("the id `{id}` is taken by the policy at {first}");
+            let problem = PolicyProblem::error(file.as_ref(), message)
+                .with_help("an id names one policy in the whole directory");
+            self.problems.push(at_location(problem, loc));
             return false;
         }
-        self.places.insert(id.to_owned(), here);
+        self.places.insert(id.to_owned(), Place::of(file, loc));
         true
     }
 
-    fn add(&mut self, file: &Arc<str>, policy: Policy, mut annotations: BTreeMap<String, String>) {
+    fn add(
+        &mut self,
+        (file, line): (&Arc<str>, u32),
+        policy: Policy,
+        mut annotations: BTreeMap<String, String>,
+    ) {
         annotations.remove("id");
         self.warn_misspelt(file, &policy, &annotations);
         let Ok((effect, rule)) = self.gate_of(file, &policy, &annotations) else {
@@ -212,6 +251,7 @@ impl Reader<'_> {
             annotations: Arc::new(annotations),
             rule,
             file: Arc::clone(file),
+            line,
             cedar: policy,
         });
     }
@@ -351,8 +391,11 @@ impl Reader<'_> {
         let annotations = annotations_of(template.annotations());
         let policy = Template::link(template, PolicyID::from_string(&link.id), values)
             .map_err(|error| format!("link `{}`: {}", link.id, full_message(&error)))?;
-        self.places.insert(link.id.clone(), file.to_string());
-        self.add(file, policy, annotations);
+        self.places.insert(link.id.clone(), Place::of(file, None));
+        // The text of the policy stands where its template does.
+        let file = self.policies.files.get(&template_id).unwrap_or(file);
+        let line = self.template_lines.get(&template_id).copied().unwrap_or(0);
+        self.add((&Arc::clone(file), line), policy, annotations);
         Ok(())
     }
 

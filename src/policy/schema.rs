@@ -17,7 +17,7 @@ const RESERVED_NAMESPACE: &str = "Countersign";
 /// What the schema, or the lack of one, says of entity types.
 #[derive(Debug, Default)]
 pub(super) struct EntityTypes {
-    declared: HashMap<String, TypeInfo>,
+    declared: HashMap<String, TypeInfo, foldhash::fast::RandomState>,
     has_schema: bool,
 }
 

@@ -45,7 +45,7 @@ pub(super) fn collect(
         prepared,
         described: describe(snapshot, prepared)?,
         found: vec![Arc::clone(&prepared.action.entity)],
-        seen: HashSet::default(),
+        seen: HashSet::from_iter([prepared.action.uid.clone()]),
         missing: Vec::new(),
         queue: VecDeque::new(),
     };
@@ -84,8 +84,7 @@ struct Collector<'s> {
 
 impl Collector<'_> {
     fn enter(&mut self, uid: EntityUID, depth: u32) {
-        let is_action = uid.entity_type().is_action();
-        if !is_action && self.seen.insert(uid.clone()) {
+        if self.seen.insert(uid.clone()) {
             self.queue.push_back((uid, depth));
         }
     }
@@ -125,11 +124,7 @@ impl Collector<'_> {
             if self.found.len() >= MAX_ENTITIES {
                 return Err(format!("deciding needs more than {MAX_ENTITIES} entities"));
             }
-            let stored = self
-                .described
-                .get(&uid)
-                .or_else(|| self.snapshot.store.get(&uid));
-            match stored.map(Arc::clone) {
+            match self.find(&uid) {
                 Some(entity) => {
                     self.follow(&entity, depth.saturating_add(1));
                     self.found.push(entity);
@@ -138,6 +133,36 @@ impl Collector<'_> {
             }
         }
         Ok(())
+    }
+
+    fn find(&self, uid: &EntityUID) -> Option<Arc<Entity>> {
+        if let Some(described) = self.described.get(uid) {
+            return Some(Arc::clone(described));
+        }
+        if let Some(stored) = self.snapshot.store.get(uid) {
+            return Some(self.with_described_ancestors(stored));
+        }
+        self.snapshot.actions.entity(uid).map(Arc::clone)
+    }
+
+    /// A stored entity may be in one that is not stored but described; then it is also in what that one is in.
+    fn with_described_ancestors(&self, stored: &Arc<Entity>) -> Arc<Entity> {
+        let above = self
+            .described
+            .iter()
+            .filter(|(uid, _)| stored.is_descendant_of(uid));
+        let further: HashSet<&EntityUID> = above
+            .flat_map(|(_, described)| described.ancestors())
+            .filter(|uid| !stored.is_descendant_of(uid))
+            .collect();
+        if further.is_empty() {
+            return Arc::clone(stored);
+        }
+        let mut entity = stored.as_ref().clone();
+        for uid in further {
+            entity.add_indirect_ancestor(uid.clone());
+        }
+        Arc::new(entity)
     }
 
     fn follow(&mut self, entity: &Entity, depth: u32) {
@@ -158,8 +183,10 @@ impl Collector<'_> {
     }
 
     fn note_missing(&mut self, uid: &EntityUID) {
+        // Without a schema actions need no description, as in Cedar.
+        let is_action = uid.entity_type().is_action();
         let uid = from_uid(uid);
-        if !self.snapshot.types.is_bare(&uid.type_name) {
+        if !is_action && !self.snapshot.types.is_bare(&uid.type_name) {
             self.missing.push(uid);
         }
     }
@@ -196,25 +223,93 @@ fn describe(snapshot: &Snapshot, prepared: &Prepared) -> Result<Described, Strin
     Ok(described)
 }
 
+/// Everything above `direct`, itself included: stored entities are closed already, described ones lead further.
 fn ancestors_of(
     snapshot: &Snapshot,
     direct: &HashSet<EntityUID>,
     parents: &HashMap<EntityUID, HashSet<EntityUID>>,
 ) -> HashSet<EntityUID> {
     let mut ancestors: HashSet<EntityUID> = HashSet::new();
-    let mut open: Vec<EntityUID> = direct.iter().cloned().collect();
+    // Apart from the ancestors: what a stored entity is in may be described, and must be walked all the same.
+    let mut walked: HashSet<&EntityUID, foldhash::fast::RandomState> = HashSet::default();
+    let mut open: Vec<&EntityUID> = direct.iter().collect();
     while let Some(uid) = open.pop() {
-        if let Some(stored) = snapshot.store.get(&uid) {
-            ancestors.extend(stored.ancestors().cloned());
-        } else if let Some(further) = parents.get(&uid) {
-            open.extend(
-                further
-                    .iter()
-                    .filter(|parent| !ancestors.contains(*parent))
-                    .cloned(),
-            );
+        if !walked.insert(uid) {
+            continue;
         }
-        ancestors.insert(uid);
+        if let Some(stored) = snapshot.store.get(uid) {
+            ancestors.extend(stored.ancestors().cloned());
+            open.extend(parents.keys().filter(|known| stored.is_descendant_of(known)));
+        } else if let Some(further) = parents.get(uid) {
+            open.extend(further);
+        }
     }
+    ancestors.extend(walked.into_iter().cloned());
     ancestors
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{
+        DenyReason, EntityDescription, Outcome, Posture, Record, Request, ValidationMode,
+    };
+    use crate::policy::{Bundle, BundleFile, CompileOptions, Engine, compile};
+
+    use super::*;
+
+    fn file(path: &str, text: &str) -> BundleFile {
+        BundleFile {
+            path: path.to_owned(),
+            bytes: text.as_bytes().to_vec(),
+        }
+    }
+
+    fn described(uid: EntityRef, parents: &[&str]) -> EntityDescription {
+        EntityDescription {
+            uid,
+            attributes: Record::default(),
+            parents: parents
+                .iter()
+                .map(|id| EntityRef::new("Team", *id))
+                .collect(),
+        }
+    }
+
+    /// The stored team `t` is in `x`, which only the request describes; another way leads to `x` past `t`.
+    #[test]
+    fn an_ancestor_is_found_on_whichever_way_leads_to_it() {
+        let bundle = Bundle::new([
+            file(
+                "a.cedar",
+                r#"@id("all") permit (principal, action, resource);
+                @id("not-z") forbid (principal in Team::"z", action, resource);"#,
+            ),
+            file(
+                "entities/teams.json",
+                r#"[{"uid": {"type": "Team", "id": "t"}, "attrs": {}, "parents": [{"type": "Team", "id": "x"}]}]"#,
+            ),
+        ]);
+        let options = CompileOptions {
+            validation: ValidationMode::Off,
+            posture: Posture::Cedar,
+            ..CompileOptions::default()
+        };
+        let snapshot = compile(&bundle, &options).snapshot.unwrap();
+        let user = EntityRef::new("User", "u");
+        let mut request = Request::new(user.clone(), "Read", user.clone(), Record::default());
+        request.entities = vec![
+            described(user, &["t", "y"]),
+            described(EntityRef::new("Team", "y"), &["x"]),
+            described(EntityRef::new("Team", "x"), &["z"]),
+        ];
+        // Sets are walked in another order each time.
+        for _ in 0..64 {
+            let prepared = snapshot.prepare(request.clone()).unwrap();
+            let plan = snapshot
+                .plan(&prepared, jiff::Timestamp::UNIX_EPOCH)
+                .unwrap();
+            let decided = plan.decide(Engine::Index);
+            assert_eq!(decided.outcome, Outcome::Deny(DenyReason::Forbidden));
+        }
+    }
 }

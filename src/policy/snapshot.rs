@@ -11,11 +11,11 @@ use crate::model::{
 };
 
 use super::action::{ActionTable, CLOCK_ATTRIBUTE};
-use super::cedar::{CoreSchema, Entities, EntityUID, Extensions, Request as CedarRequest};
+use super::cedar::{Entities, EntityUID, Extensions, Request as CedarRequest};
 use super::convert::{from_uid, to_context, to_uid};
 use super::engine::{Engine, Reference, evaluate_candidates, unchecked_request};
 use super::entities::EntityStore;
-use super::index::{ScopeIndex, Side};
+use super::index::{Question, ScopeIndex, Side};
 use super::outcome::{self, Findings};
 use super::policies::CompiledPolicy;
 use super::prepare::{Door, Prepared, prepare};
@@ -95,9 +95,13 @@ impl Snapshot {
             uid,
             entity: find(&sliced.entities, uid),
         };
-        let candidates =
-            self.index
-                .candidates(&self.policies, side(&principal), action, side(&resource));
+        let question = Question {
+            principal: side(&principal),
+            action,
+            resource: side(&resource),
+            context: &context,
+        };
+        let candidates = self.index.candidates(&self.policies, &question);
         let request = unchecked_request(principal, prepared.action.uid.clone(), resource, context);
         self.check_with_cedar(&request)?;
         Ok(PlanParts {
@@ -125,12 +129,15 @@ impl Snapshot {
         now: Timestamp,
     ) -> Result<super::cedar::Context, RequestProblem> {
         let invalid = |message| RequestProblem::new(RequestFault::Invalid, "context", message);
-        if !prepared.needs_clock {
+        // The schema may require the clock although no policy reads it.
+        let supplies_clock =
+            prepared.action.has_clock() && prepared.request.context.get(CLOCK_ATTRIBUTE).is_none();
+        if !supplies_clock {
             return to_context(&prepared.request.context, &self.types).map_err(invalid);
         }
         let mut context = prepared.request.context.clone();
         let clock = Value::Extension {
-            function: "datetime".to_owned(),
+            function: "datetime".into(),
             argument: now.strftime("%Y-%m-%dT%H:%M:%S.%3fZ").to_string(),
         };
         context.insert(CLOCK_ATTRIBUTE.to_owned(), clock);
@@ -143,7 +150,8 @@ impl Snapshot {
         let Some(schema) = &self.schema else {
             return Ok(());
         };
-        CoreSchema::new(&schema.validator)
+        schema
+            .validator
             .validate_request(request, Extensions::all_available())
             .map_err(|error| {
                 let message = super::diagnostics::full_message(&error);

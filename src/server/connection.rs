@@ -1,13 +1,15 @@
 //! What one connection is served with.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -53,6 +55,23 @@ impl Drop for OpenCall {
     }
 }
 
+pin_project! {
+    /// An answer on its way, which counts as long as it is. A type of its own, because an async block would hold the answer twice.
+    struct Counted<F> {
+        #[pin]
+        answer: F,
+        _open: OpenCall,
+    }
+}
+
+impl<F: Future> Future for Counted<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        self.project().answer.poll(cx)
+    }
+}
+
 /// Serves one connection until the peer leaves, it grows old, or `stop` is called and its calls are answered.
 pub(super) async fn serve<IO>(
     io: IO,
@@ -64,14 +83,9 @@ pub(super) async fn serve<IO>(
 {
     let calls = CallCount::default();
     // A call counts until its answer is there. Streams that tell of changes count only until they begin: they never end by themselves.
-    let service = service_fn(|request| {
-        let open = calls.enter();
-        let answer = routes.clone().call(request);
-        async move {
-            let answer = answer.await;
-            drop(open);
-            answer
-        }
+    let service = service_fn(|request| Counted {
+        answer: routes.clone().call(request),
+        _open: calls.enter(),
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder

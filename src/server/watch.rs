@@ -73,7 +73,6 @@ struct Watcher {
 impl Watcher {
     fn run(self) {
         while !self.is_stopped() {
-            // Watched anew each time: a directory that was replaced by another of its name is watched again.
             match self.dir.watch() {
                 Ok(watch) => {
                     self.reloader.reload();
@@ -87,15 +86,12 @@ impl Watcher {
         }
     }
 
-    /// Reloads at every change, until it is time to look again in any case.
+    /// Reloads at every change, until it is time to look again in any case, or another directory must be watched.
     fn wait_watched(&self, watch: &DirWatch) {
         let mut waited = Duration::ZERO;
-        while waited < self.rescan_interval && !self.is_stopped() {
+        while waited < self.rescan_interval && watch.is_of(&self.dir) && !self.is_stopped() {
             if watch.wait(PATIENCE, QUIET) {
                 self.reloader.reload();
-                if !self.dir.root().is_dir() {
-                    return;
-                }
             }
             waited = waited.saturating_add(PATIENCE);
         }

@@ -2,16 +2,21 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::time::Duration;
 
 use notify::{RecursiveMode, Watcher};
+use tokio::time::Instant;
 use walkdir::{DirEntry, WalkDir};
 
 use crate::model::PolicyProblem;
 use crate::policy::{Bundle, BundleFile, BundleLimits, FileKind};
 use crate::usecase::ports::PolicySource;
+
+/// How long changes may go on before they are told of all the same: some file may never rest.
+const LONGEST_UNREST: Duration = Duration::from_secs(1);
 
 /// A policy directory.
 #[derive(Clone, Debug)]
@@ -42,6 +47,7 @@ impl PolicyDir {
     /// # Errors
     /// Why it cannot be watched.
     pub fn watch(&self) -> Result<DirWatch, notify::Error> {
+        let watched = self.identity();
         let (sender, changes) = mpsc::channel();
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -53,7 +59,17 @@ impl PolicyDir {
         watcher.watch(&self.root, RecursiveMode::Recursive)?;
         Ok(DirWatch {
             _watcher: watcher,
+            watched,
             changes,
+        })
+    }
+
+    /// Which directory the path leads to, links followed; none if there is none.
+    fn identity(&self) -> Option<Identity> {
+        let metadata = fs::metadata(&self.root).ok()?;
+        metadata.is_dir().then(|| Identity {
+            device: metadata.dev(),
+            inode: metadata.ino(),
         })
     }
 
@@ -164,20 +180,36 @@ impl PolicySource for PolicyDir {
     }
 }
 
+/// A directory, whatever its path is at the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
 /// Tells of changes.
 #[derive(Debug)]
 pub struct DirWatch {
     _watcher: notify::RecommendedWatcher,
+    watched: Option<Identity>,
     changes: mpsc::Receiver<()>,
 }
 
 impl DirWatch {
-    /// Waits until something changed and then stayed as it is for `quiet`, at most for `patience`. Answers whether it changed.
+    /// Waits until something changed, at most for `patience`, and then until all stayed as it is for `quiet`, at most for a second.
+    /// Answers whether anything changed.
     pub fn wait(&self, patience: Duration, quiet: Duration) -> bool {
         if self.changes.recv_timeout(patience).is_err() {
             return false;
         }
-        while self.changes.recv_timeout(quiet).is_ok() {}
+        let first_change = Instant::now();
+        while self.changes.recv_timeout(quiet).is_ok() && first_change.elapsed() < LONGEST_UNREST {}
         true
+    }
+
+    /// Whether what is watched is still the directory that `dir` leads to. One that was replaced, or that a link does not lead to any
+    /// more, tells of nothing.
+    pub fn is_of(&self, dir: &PolicyDir) -> bool {
+        self.watched.is_some() && self.watched == dir.identity()
     }
 }

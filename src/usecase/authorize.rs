@@ -82,6 +82,48 @@ impl Authorized {
     }
 }
 
+/// How far a request has come.
+#[derive(Debug)]
+pub enum Step {
+    /// It is decided.
+    Done(Authorized),
+    /// Something must be waited for: [`Authorizer::finish`] does it.
+    Waits(Box<Waiting>),
+}
+
+impl Step {
+    fn waits(active: &Arc<ActiveSnapshot>, wait: Wait) -> Self {
+        Self::Waits(Box::new(Waiting {
+            active: Arc::clone(active),
+            wait,
+        }))
+    }
+}
+
+/// A request whose decision needs more than the serving thread can give at once.
+#[derive(Debug)]
+pub struct Waiting {
+    active: Arc<ActiveSnapshot>,
+    wait: Wait,
+}
+
+/// A request taken apart: its mode, what no policy reads, and what is decided.
+type Asked = (Mode, Beside, Prepared);
+
+#[derive(Debug)]
+enum Wait {
+    /// An approval is to be redeemed.
+    Redeem(String, Request),
+    /// Many policies must be evaluated, or the evaluation is to be checked.
+    Evaluate {
+        plan: Plan,
+        is_sampled: bool,
+        asked: Asked,
+    },
+    /// Humans must be asked.
+    Ask(Arc<CachedDecision>, Request),
+}
+
 /// Decides requests with the snapshot in force.
 #[derive(Debug)]
 pub struct Authorizer {
@@ -134,33 +176,128 @@ impl Authorizer {
     pub async fn authorize_with(
         &self,
         active: &Arc<ActiveSnapshot>,
-        mut request: Request,
+        request: Request,
     ) -> Result<Authorized, AuthorizeError> {
-        self.admit(active, &mut request).await?;
+        match self.begin(active, request)? {
+            Step::Done(authorized) => Ok(authorized),
+            Step::Waits(waiting) => self.finish(waiting).await,
+        }
+    }
+
+    /// Decides `request` as far as that goes without waiting, which for a kept decision is all the way.
+    ///
+    /// # Errors
+    /// Why there is no decision; the caller must not act.
+    pub fn begin(
+        &self,
+        active: &Arc<ActiveSnapshot>,
+        mut request: Request,
+    ) -> Result<Step, AuthorizeError> {
+        if let Some(wanted) = request.min_policy_version.take() {
+            self.check_version(active, wanted)?;
+        }
+        if let Some(approval_id) = request.approval_id.take() {
+            let wait = Wait::Redeem(approval_id, request);
+            return Ok(Step::waits(active, wait));
+        }
         let mode = request.mode;
         let beside = Beside::take(&mut request);
         let Lookup { prepared, found } = active.look_up(request)?;
-        let decision = if let Some(decision) = found {
-            decision
-        } else {
-            let plan = active.plan(&prepared, self.clock.now())?;
-            let decided = self.evaluate(active, plan).await?;
-            active.keep(&prepared, decided)
-        };
-        let approval_id = match (&decision.decided.outcome, mode) {
-            (Outcome::RequireApproval(requirements), Mode::Enforce) => {
+        if let Some(decision) = found {
+            return Ok(self.conclude(active, decision, (mode, beside, prepared)));
+        }
+        let plan = active.plan(&prepared, self.clock.now())?;
+        let engine = active.engine();
+        let is_sampled = engine == Engine::Index && active.is_sampled(self.settings.shadow_one_in);
+        if is_sampled || plan.evaluations(engine) > INLINE_EVALUATIONS {
+            let wait = Wait::Evaluate {
+                plan,
+                is_sampled,
+                asked: (mode, beside, prepared),
+            };
+            return Ok(Step::waits(active, wait));
+        }
+        let decision = active.keep(&prepared, plan.decide(engine));
+        Ok(self.conclude(active, decision, (mode, beside, prepared)))
+    }
+
+    /// Does what [`Authorizer::begin`] left to wait for.
+    ///
+    /// # Errors
+    /// Why there is no decision; the caller must not act.
+    pub async fn finish(&self, waiting: Box<Waiting>) -> Result<Authorized, AuthorizeError> {
+        let Waiting { active, wait } = *waiting;
+        match wait {
+            Wait::Redeem(approval_id, request) => {
+                Err(self.redeem(&approval_id, &request).await.into())
+            }
+            Wait::Evaluate {
+                plan,
+                is_sampled,
+                asked,
+            } => {
+                let decided = evaluate_apart(&active, plan, is_sampled).await?;
+                let decision = active.keep(&asked.2, decided);
+                match self.conclude(&active, decision, asked) {
+                    Step::Done(authorized) => Ok(authorized),
+                    Step::Waits(waiting) => Box::pin(self.finish(waiting)).await,
+                }
+            }
+            Wait::Ask(decision, request) => {
+                let approval_id = match &decision.decided.outcome {
+                    Outcome::RequireApproval(requirements) => {
+                        self.approvals.open(&request, requirements).await?
+                    }
+                    Outcome::Allow | Outcome::Deny(_) => None,
+                };
+                Ok(self.authorized(&active, decision, approval_id))
+            }
+        }
+    }
+
+    /// What a decision means for the request: the answer, or that humans must be asked first.
+    fn conclude(
+        &self,
+        active: &Arc<ActiveSnapshot>,
+        decision: Arc<CachedDecision>,
+        asked: Asked,
+    ) -> Step {
+        let (mode, beside, prepared) = asked;
+        match (&decision.decided.outcome, mode) {
+            (Outcome::RequireApproval(_), Mode::Enforce) => {
                 // The request as asked now, not as it was when the decision was first made.
                 let request = beside.give_back(prepared);
-                self.approvals.open(&request, requirements).await?
+                Step::waits(active, Wait::Ask(decision, request))
             }
-            (Outcome::RequireApproval(_) | Outcome::Allow | Outcome::Deny(_), _) => None,
-        };
-        Ok(Authorized {
+            (Outcome::RequireApproval(_) | Outcome::Allow | Outcome::Deny(_), _) => {
+                Step::Done(self.authorized(active, decision, None))
+            }
+        }
+    }
+
+    fn authorized(
+        &self,
+        active: &Arc<ActiveSnapshot>,
+        decision: Arc<CachedDecision>,
+        approval_id: Option<String>,
+    ) -> Authorized {
+        Authorized {
             decision_id: decision_id(self.clock.now()),
             active: Arc::clone(active),
             decision,
             approval_id,
-        })
+        }
+    }
+
+    /// Redeeming checks the request again under the current policies; until that exists nothing is redeemed.
+    async fn redeem(&self, approval_id: &str, request: &Request) -> ApprovalError {
+        if request.mode == Mode::Check {
+            return ApprovalError::NotAvailable;
+        }
+        match self.approvals.redeem(approval_id, request).await {
+            Ok(()) => ApprovalError::NotAvailable,
+            Err(error) => error,
+        }
     }
 
     /// Explains how `request` is decided now, without side effects.
@@ -173,7 +310,12 @@ impl Authorizer {
     ) -> Result<(Authorized, Explanation), AuthorizeError> {
         let active = self.active()?;
         request.mode = Mode::Check;
-        self.admit(&active, &mut request).await?;
+        if let Some(wanted) = request.min_policy_version.take() {
+            self.check_version(&active, wanted)?;
+        }
+        if request.approval_id.is_some() {
+            return Err(ApprovalError::NotAvailable.into());
+        }
         let now = self.clock.now();
         let snapshot = Arc::clone(&active.snapshot);
         let asked = request.clone();
@@ -191,25 +333,6 @@ impl Authorizer {
         Ok((authorized, explanation))
     }
 
-    /// Settles what a request asks for besides a decision: a version, an approval to redeem.
-    async fn admit(
-        &self,
-        active: &ActiveSnapshot,
-        request: &mut Request,
-    ) -> Result<(), AuthorizeError> {
-        if let Some(wanted) = request.min_policy_version.take() {
-            self.check_version(active, wanted)?;
-        }
-        if let Some(approval_id) = request.approval_id.take() {
-            if request.mode == Mode::Enforce {
-                self.approvals.redeem(&approval_id, request).await?;
-            }
-            // Redeeming checks the request again under the current policies; until that exists nothing is redeemed.
-            return Err(ApprovalError::NotAvailable.into());
-        }
-        Ok(())
-    }
-
     fn check_version(&self, active: &ActiveSnapshot, wanted: String) -> Result<(), AuthorizeError> {
         let wanted = PolicyVersion::new(wanted);
         if wanted == *active.snapshot.version() || self.history.contains(&wanted) {
@@ -219,30 +342,26 @@ impl Authorizer {
             wanted.as_str().to_owned(),
         ))
     }
+}
 
-    async fn evaluate(
-        &self,
-        active: &Arc<ActiveSnapshot>,
-        plan: Plan,
-    ) -> Result<Decided, AuthorizeError> {
-        let engine = active.engine();
-        let is_sampled = engine == Engine::Index && active.is_sampled(self.settings.shadow_one_in);
-        if !is_sampled && plan.evaluations(engine) <= INLINE_EVALUATIONS {
-            return Ok(plan.decide(engine));
+/// Evaluates on a thread of its own, where it stalls no other call.
+async fn evaluate_apart(
+    active: &Arc<ActiveSnapshot>,
+    plan: Plan,
+    is_sampled: bool,
+) -> Result<Decided, AuthorizeError> {
+    let active = Arc::clone(active);
+    let decide = move || {
+        let decided = plan.decide(active.engine());
+        if is_sampled {
+            compare(&active, &plan, decided)
+        } else {
+            decided
         }
-        let active = Arc::clone(active);
-        let decide = move || {
-            let decided = plan.decide(engine);
-            if is_sampled {
-                compare(&active, &plan, decided)
-            } else {
-                decided
-            }
-        };
-        tokio::task::spawn_blocking(decide)
-            .await
-            .map_err(|_| AuthorizeError::EvaluationLost)
-    }
+    };
+    tokio::task::spawn_blocking(decide)
+        .await
+        .map_err(|_| AuthorizeError::EvaluationLost)
 }
 
 /// Evaluates again without the index. If the two disagree the request is denied and the index is not trusted any more.
@@ -266,6 +385,7 @@ fn compare(active: &ActiveSnapshot, plan: &Plan, decided: Decided) -> Decided {
 }
 
 /// The parts of a request that no policy reads. They stay out of the cache; an approval needs them.
+#[derive(Debug)]
 struct Beside {
     on_behalf_of: Vec<EntityRef>,
     request_id: Option<String>,

@@ -19,7 +19,7 @@ const FRONT_SLOTS: usize = 4_096;
 /// Entries larger than this stay out of the first level, which bounds entries and not bytes.
 const FRONT_MAX_BYTES: u32 = 8 * 1_024;
 /// What an entry costs beside its key and texts, roughly.
-const ENTRY_OVERHEAD_BYTES: usize = 600;
+const ENTRY_OVERHEAD_BYTES: usize = 1_000;
 
 /// A decision kept with what is needed to find it and to decide it again.
 pub struct CachedDecision {

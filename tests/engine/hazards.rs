@@ -88,8 +88,9 @@ fn a_forbid_that_overflows_denies() {
             context[name] = value.clone();
         }
         let request = ask("User::\"u\"", "read", "Doc::\"d\"").context(&context);
-        let forbid =
-            format!("forbid (principal, action == Action::\"read\", resource) when {{ {condition} }}");
+        let forbid = format!(
+            "forbid (principal, action == Action::\"read\", resource) when {{ {condition} }}"
+        );
         check(
             &forbid,
             &request,
@@ -193,21 +194,19 @@ fn a_nested_reference_must_be_there_within_the_level() {
             .map(|level| format!("principal{} has boss", ".boss".repeat(level)))
             .collect();
         let guards = guards.join(" && ");
-        format!("forbid (principal, action, resource) when {{ {guards} && principal{chain} == User::\"nobody\" }}")
+        format!(
+            "forbid (principal, action, resource) when {{ {guards} && principal{chain} == User::\"nobody\" }}"
+        )
     };
     // The boss of `w` is `x`, who is nowhere: three references deep it is only named, four deep it is looked into.
     check(&boss(3), &request, "ALLOW by p", "ALLOW by p");
-    check(
-        &boss(4),
-        &request,
-        "DENY missing User::\"x\"",
-        "ALLOW by p",
-    );
+    check(&boss(4), &request, "DENY missing User::\"x\"", "ALLOW by p");
 }
 
 #[test]
 fn a_reference_in_the_context_must_be_there_if_policies_look_into_it() {
-    let who = json!({"n": 1, "at": "1970-01-01", "span": "1ms", "who": {"type": "User", "id": "ghost"}});
+    let who =
+        json!({"n": 1, "at": "1970-01-01", "span": "1ms", "who": {"type": "User", "id": "ghost"}});
     let request = ask("User::\"u\"", "read", "Doc::\"d\"").context(&who);
     let forbid =
         "forbid (principal, action, resource) when { context has who && context.who.level > 5 }";
@@ -265,8 +264,7 @@ fn types_without_attributes_and_parents_and_enumerated_types_need_not_be_stored(
 
 #[test]
 fn all_missing_entities_are_named_in_order() {
-    let forbid =
-        "forbid (principal in Team::\"c\", action, resource in Folder::\"f\") when { context has who && context.who.level > 5 }";
+    let forbid = "forbid (principal in Team::\"c\", action, resource in Folder::\"f\") when { context has who && context.who.level > 5 }";
     let context =
         json!({"n": 1, "at": "1970-01-01", "span": "1ms", "who": {"type": "User", "id": "a"}});
     let request = ask("User::\"z\"", "read", "Doc::\"y\"").context(&context);
@@ -498,8 +496,7 @@ fn any_text_is_an_id() {
     let template = "forbid (principal == ?principal, action, resource)";
     for id in ids {
         let name = format!("User::\"{}\"", id.escape_unicode());
-        let links =
-            json!([{"template_id": "f", "link_id": "l", "args": {"?principal": name}}]);
+        let links = json!([{"template_id": "f", "link_id": "l", "args": {"?principal": name}}]);
         let snapshot = guarded(template).links(&links).snapshot();
         for other in ids {
             let expected = if id == other {

@@ -1,8 +1,18 @@
 //! The engine, from the outside: what it decides, what it refuses, and that stock Cedar agrees.
 
 #[cfg(test)]
+mod differential;
+#[cfg(test)]
 mod hazards;
+#[cfg(test)]
+mod random;
 #[cfg(test)]
 mod semantics;
 #[cfg(test)]
+mod stock;
+#[cfg(test)]
 mod support;
+#[cfg(test)]
+mod traps;
+#[cfg(test)]
+mod trial;

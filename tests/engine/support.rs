@@ -125,7 +125,7 @@ pub(crate) fn rules(names: &[&str]) -> String {
 }
 
 /// A request in the making.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub(crate) struct Ask(pub(crate) Request);
 
 /// Asks whether `principal` may do `action` on `resource`; entities as Cedar writes them.
@@ -138,6 +138,12 @@ impl Ask {
     /// With a context, in Cedar's JSON.
     pub(crate) fn context(mut self, json: &serde_json::Value) -> Self {
         self.0.context = record(json);
+        self
+    }
+
+    /// About another resource.
+    pub(crate) fn on(mut self, resource: &str) -> Self {
+        self.0.resource = uid(resource);
         self
     }
 

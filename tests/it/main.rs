@@ -11,7 +11,13 @@
 )]
 
 mod authorize;
+mod bad_batch;
 mod bad_input;
+mod bad_meaning;
+mod explain;
 mod folder;
 mod harness;
+mod load;
+mod reload;
 mod requests;
+mod status;

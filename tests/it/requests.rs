@@ -1,7 +1,7 @@
 //! Requests that the sample policies have an answer for.
 
 use countersign::grpc::json;
-use countersign::grpc::proto::{AuthorizeRequest, AuthorizeResponse, Struct};
+use countersign::grpc::proto::{AuthorizeRequest, AuthorizeResponse, Entity, EntityRef, Struct};
 use prost_types::Value;
 use prost_types::value::Kind;
 use serde_json::json;
@@ -65,6 +65,29 @@ pub(crate) fn role_grant() -> AuthorizeRequest {
         },
         "context": { "valid_for": "1h" },
     }))
+}
+
+/// The small start, with entities that it describes.
+pub(crate) fn described(entities: impl IntoIterator<Item = Entity>) -> AuthorizeRequest {
+    AuthorizeRequest {
+        entities: entities.into_iter().collect(),
+        ..small_start()
+    }
+}
+
+pub(crate) fn entity(type_name: &str, id: &str) -> Entity {
+    Entity {
+        r#type: type_name.to_owned(),
+        id: id.to_owned(),
+        ..Entity::default()
+    }
+}
+
+pub(crate) fn reference(type_name: &str, id: &str) -> EntityRef {
+    EntityRef {
+        r#type: type_name.to_owned(),
+        id: id.to_owned(),
+    }
 }
 
 /// The ids of the policies that a decision rests on.

@@ -12,8 +12,8 @@ mod store;
 mod values;
 
 pub(crate) use dice::Dice;
-pub(crate) use policies::{Kind, PolicySpec, random_policies};
-pub(crate) use requests::{random_request, vary};
+pub(crate) use policies::{Kind, PolicySpec, RULES, random_policies};
+pub(crate) use requests::{needs_clock, random_request, vary};
 pub(crate) use schema::{Action, EntityType, Field, Schema, Type};
 pub(crate) use store::{StoredEntity, random_entity, random_store};
 pub(crate) use values::{random_record, to_json};

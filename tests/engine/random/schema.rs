@@ -1,5 +1,6 @@
 //! Random schemas.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::Dice;
@@ -56,14 +57,19 @@ pub(crate) struct Schema {
     pub(crate) actions: Vec<Action>,
 }
 
-pub(crate) const IDS: [&str; 5] = ["a", "b", "c", "d", "odd \"id\"\n"];
+/// The ids of entities; nearly all are stored.
+pub(crate) const IDS: [&str; 4] = ["a", "b", "", "odd \"id\"\n"];
+/// The id of entities that are never stored, so that requests can describe them.
+pub(crate) const NEW_ID: &str = "new";
 pub(crate) const REGIONS: [&str; 3] = ["eu", "us", ""];
 pub(crate) const GROUPS: [&str; 4] = [
-    "Action::\"reads\"",
+    "Ops::Action::\"reads\"",
     "Action::\"writes\"",
     "Action::\"all\"",
     "Ns::Action::\"ops\"",
 ];
+/// A context attribute that no path of a policy leads to; only the context as a whole holds it.
+pub(crate) const UNREAD: &str = "trace";
 const NAMES: [&str; 12] = [
     "name", "level", "owner", "team", "flags", "net", "score", "since", "meta", "ok", "peers",
     "odd name",
@@ -104,39 +110,46 @@ impl Schema {
             }
         }
         let actions = [
-            ("Action::\"read\"", vec![GROUPS[0]]),
+            ("Ops::Action::\"read\"", vec![GROUPS[0]]),
             ("Action::\"list\"", vec![GROUPS[0], GROUPS[1]]),
             ("Action::\"write\"", vec![GROUPS[1]]),
             ("Ns::Action::\"read\"", vec![GROUPS[3]]),
             ("Action::\"stop\"", vec![]),
         ];
-        let actions = actions.map(|(uid, groups)| random_action(dice, uid, groups));
-        Self {
-            types,
-            actions: actions.to_vec(),
+        let mut actions: Vec<Action> = actions
+            .map(|(uid, groups)| random_action(dice, uid, groups))
+            .into();
+        // Few actions, so that several policies apply to each.
+        while actions.len() > 3 {
+            actions.swap_remove(dice.below(actions.len()));
         }
+        Self { types, actions }
     }
 
     /// The schema in Cedar's syntax.
     pub(crate) fn text(&self) -> String {
-        let mut text = String::new();
-        let mut inner = String::new();
+        // By namespace; the first one has no name.
+        let mut texts = BTreeMap::from([
+            (
+                "",
+                "action \"all\";\naction \"writes\" in [\"all\"];\n".to_owned(),
+            ),
+            ("Ns", "action \"ops\";\n".to_owned()),
+            ("Ops", "action \"reads\";\n".to_owned()),
+        ]);
         for declared in &self.types {
-            let (out, name) = match declared.name.strip_prefix("Ns::") {
-                Some(name) => (&mut inner, name),
-                None => (&mut text, declared.name),
-            };
-            self.write_entity(out, name, declared);
+            let (namespace, name) = split(declared.name);
+            self.write_entity(texts.entry(namespace).or_default(), name, declared);
         }
-        text.push_str("action \"all\";\naction \"reads\" in [\"all\"];\naction \"writes\" in [\"all\"];\n");
-        inner.push_str("action \"ops\";\n");
         for action in &self.actions {
-            match action.uid.strip_prefix("Ns::") {
-                Some(name) => self.write_action(&mut inner, name, action),
-                None => self.write_action(&mut text, action.uid, action),
-            }
+            let (namespace, name) = split(action.uid);
+            self.write_action(texts.entry(namespace).or_default(), name, action);
         }
-        format!("{text}namespace Ns {{\n{inner}}}\n")
+        let blocks = texts.into_iter().map(|(namespace, text)| match namespace {
+            "" => text,
+            _ => format!("namespace {namespace} {{\n{text}}}\n"),
+        });
+        blocks.collect()
     }
 
     fn write_entity(&self, out: &mut String, name: &str, declared: &EntityType) {
@@ -158,8 +171,7 @@ impl Schema {
     }
 
     fn write_action(&self, out: &mut String, uid: &str, action: &Action) {
-        let name = uid.trim_start_matches("Action::");
-        let _ = write!(out, "action {name}");
+        let _ = write!(out, "action {uid}");
         if !action.groups.is_empty() {
             let _ = write!(out, " in [{}]", action.groups.join(", "));
         }
@@ -219,6 +231,15 @@ impl Schema {
     }
 }
 
+/// Namespace and name, without the word that every action has before its id.
+fn split(name: &str) -> (&str, &str) {
+    let (namespace, name) = ["Ns", "Ops"]
+        .into_iter()
+        .find_map(|known| Some((known, name.strip_prefix(known)?.strip_prefix("::")?)))
+        .unwrap_or(("", name));
+    (namespace, name.strip_prefix("Action::").unwrap_or(name))
+}
+
 fn random_action(dice: &mut Dice, uid: &'static str, groups: Vec<&'static str>) -> Action {
     let mut context = random_fields(dice, 6, 2);
     if dice.percent(40) {
@@ -228,11 +249,16 @@ fn random_action(dice: &mut Dice, uid: &'static str, groups: Vec<&'static str>) 
             required: dice.percent(50),
         });
     }
-    let mut principals = dice.some(&[0, 1, TEAM], 45);
+    context.push(Field {
+        name: UNREAD,
+        field_type: Type::String,
+        required: false,
+    });
+    let mut principals = dice.some(&[0, 1, TEAM], 35);
     if principals.is_empty() {
         principals.push(0);
     }
-    let mut resources = dice.some(&[4, FOLDER, 6, REGION, 0], 40);
+    let mut resources = dice.some(&[4, FOLDER, 6, REGION, 0], 30);
     if resources.is_empty() {
         resources.push(4);
     }

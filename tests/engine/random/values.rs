@@ -13,42 +13,34 @@ pub(crate) const DECIMALS: [&str; 4] = ["1.0", "1.00", "-2.5", "0.0"];
 pub(crate) const DATETIMES: [&str; 4] = [
     "1970-01-01",
     "1970-01-01T00:00:00Z",
-    "2024-02-29T12:00:00.5Z",
+    "2024-02-29T12:00:00.500Z",
     "9999-12-31",
 ];
 pub(crate) const DURATIONS: [&str; 4] = ["1h", "60m", "0ms", "9223372036854775807ms"];
-
-impl EntityRefs for Schema {}
-
-/// Names of entities.
-pub(crate) trait EntityRefs {
-    fn random_id(dice: &mut Dice, is_enumerated: bool) -> &'static str {
-        if is_enumerated {
-            dice.pick(&REGIONS)
-        } else {
-            dice.pick(&IDS)
-        }
-    }
-}
 
 impl Schema {
     /// The name of an entity of the type at `position`, stored or not.
     pub(crate) fn random_uid(&self, dice: &mut Dice, position: usize) -> EntityRef {
         let known = &self.types[position];
-        EntityRef::new(known.name, Self::random_id(dice, known.is_enumerated))
+        let id = if known.is_enumerated {
+            *dice.pick(&REGIONS)
+        } else {
+            *dice.pick(&IDS)
+        };
+        EntityRef::new(known.name, id)
     }
 }
 
 /// A value of type `wanted`. With `short` it may be in the short form that only a schema makes clear.
 pub(crate) fn random_value(dice: &mut Dice, schema: &Schema, wanted: &Type, short: bool) -> Value {
     let short_form = short && dice.percent(50);
-    let extension = |function: &str, argument: &str| {
+    let extension = |function: &str, argument: &'static str| {
         let argument = argument.to_owned();
         if short_form {
             return Value::String(argument);
         }
         Value::Extension {
-            function: function.to_owned(),
+            function: function.into(),
             argument,
         }
     };
@@ -73,10 +65,10 @@ pub(crate) fn random_value(dice: &mut Dice, schema: &Schema, wanted: &Type, shor
             )
         }
         Type::Record(fields) => Value::Record(random_record(dice, schema, fields, short)),
-        Type::Ip => extension("ip", dice.pick(&IPS)),
-        Type::Decimal => extension("decimal", dice.pick(&DECIMALS)),
-        Type::Datetime => extension("datetime", dice.pick(&DATETIMES)),
-        Type::Duration => extension("duration", dice.pick(&DURATIONS)),
+        Type::Ip => extension("ip", *dice.pick(&IPS)),
+        Type::Decimal => extension("decimal", *dice.pick(&DECIMALS)),
+        Type::Datetime => extension("datetime", *dice.pick(&DATETIMES)),
+        Type::Duration => extension("duration", *dice.pick(&DURATIONS)),
     }
 }
 

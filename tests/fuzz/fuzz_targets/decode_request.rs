@@ -124,7 +124,9 @@ impl Setting {
     }
 
     fn check_with_reference(&self, request: &Request, decided: &Decided) {
-        let expected = self.reference.decide(request);
+        let Some(expected) = self.reference.decide(request) else {
+            return;
+        };
         let found = decided.outcome.decision();
         // Strict posture denies more: what errs, and what is missing.
         let is_sound =

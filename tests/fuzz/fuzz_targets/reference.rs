@@ -50,8 +50,9 @@ impl Reference {
         }
     }
 
-    /// What Cedar decides; described entities join the stored ones.
-    pub fn decide(&self, request: &Request) -> Decision {
+    /// What Cedar decides; described entities join the stored ones. None if Cedar's public API cannot name the action.
+    pub fn decide(&self, request: &Request) -> Option<Decision> {
+        let action = action(&request.action)?;
         let described = request.entities.iter().map(description).collect();
         let entities = self
             .entities
@@ -60,7 +61,6 @@ impl Reference {
             .expect("Cedar accepts the described entities");
         let context = Context::from_json_value(record(&request.context), None)
             .expect("Cedar accepts the context");
-        let action = self.action(&request.action);
         let asked = CedarRequest::new(
             uid(&request.principal),
             action,
@@ -70,23 +70,23 @@ impl Reference {
         )
         .expect("Cedar accepts the request");
         let allows = |policies| {
-            Authorizer::new()
-                .is_authorized(&asked, policies, &entities)
-                .decision()
-                == CedarDecision::Allow
+            let response = Authorizer::new().is_authorized(&asked, policies, &entities);
+            response.decision() == CedarDecision::Allow
         };
-        match (allows(&self.ungated), allows(&self.all)) {
+        Some(match (allows(&self.ungated), allows(&self.all)) {
             (false, _) => Decision::Deny,
             (true, false) => Decision::RequireApproval,
             (true, true) => Decision::Allow,
-        }
+        })
     }
+}
 
-    /// The sample has no namespaces, so an action's short name is its id.
-    fn action(&self, name: &str) -> EntityUid {
-        name.parse()
-            .unwrap_or_else(|_| uid(&EntityRef::new("Action", name)))
+/// The sample has no namespaces, so a short name is the action's id. A full name is read only in its plain form, without escapes.
+fn action(name: &str) -> Option<EntityUid> {
+    if name.contains("::") || name.contains('"') {
+        return name.parse().ok();
     }
+    Some(uid(&EntityRef::new("Action", name)))
 }
 
 fn texts(bundle: &Bundle, kind: FileKind) -> impl Iterator<Item = &str> {

@@ -1,0 +1,195 @@
+//! The answer to Authorize as bytes.
+//!
+//! Of two answers to the same request only the decision id differs. The rest is encoded once and kept with the decision, so that
+//! a kept decision is neither built nor encoded again for each call.
+//! INVARIANT (same-bytes): what `Answer::encode` writes decodes to what `convert::response` makes.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use prost::Message;
+use prost::bytes::BufMut;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint, key_len};
+use tonic::Status;
+use tonic::codec::{Codec, EncodeBuf, Encoder};
+use tonic_prost::{ProstCodec, ProstDecoder};
+use uuid::Uuid;
+
+use crate::usecase::{Authorized, CachedDecision};
+
+use super::convert;
+use super::proto::batch_authorize_result::Result as BatchItem;
+use super::proto::{
+    AuthorizeRequest, AuthorizeResponse, BatchAuthorizeError, BatchAuthorizeRequest,
+    BatchAuthorizeResult,
+};
+
+/// `AuthorizeResponse.decision_id`.
+const DECISION_ID_TAG: u32 = 2;
+/// `BatchAuthorizeResponse.results`.
+const RESULTS_TAG: u32 = 1;
+/// `BatchAuthorizeResult.response`.
+const RESPONSE_TAG: u32 = 1;
+const ID_LENGTH: usize = uuid::fmt::Hyphenated::LENGTH;
+
+/// The answer to one request.
+#[derive(Debug)]
+pub(super) enum Answer {
+    /// All but the decision id is kept with the decision.
+    Kept {
+        decision: Arc<CachedDecision>,
+        decision_id: Uuid,
+    },
+    /// An answer that holds more than the decision.
+    Whole(Box<AuthorizeResponse>),
+}
+
+impl Answer {
+    /// The answer to an authorized request.
+    pub(super) fn of(authorized: Authorized) -> Self {
+        if authorized.approval_id.is_some() {
+            return Self::Whole(Box::new(convert::response(&authorized)));
+        }
+        authorized.decision.rendered.get_or_init(|| {
+            let without_id = AuthorizeResponse {
+                decision_id: String::new(),
+                ..convert::response(&authorized)
+            };
+            without_id.encode_to_vec().into_boxed_slice()
+        });
+        Self::Kept {
+            decision: authorized.decision,
+            decision_id: authorized.decision_id,
+        }
+    }
+
+    fn kept_bytes(decision: &CachedDecision) -> &[u8] {
+        decision.rendered.get().map_or(&[], |bytes| bytes)
+    }
+
+    fn encoded_len(&self) -> usize {
+        match self {
+            Self::Kept { decision, .. } => {
+                let id =
+                    key_len(DECISION_ID_TAG) + encoded_len_varint(to_u64(ID_LENGTH)) + ID_LENGTH;
+                Self::kept_bytes(decision).len() + id
+            }
+            Self::Whole(response) => response.encoded_len(),
+        }
+    }
+
+    fn encode(&self, buffer: &mut impl BufMut) {
+        match self {
+            Self::Kept {
+                decision,
+                decision_id,
+            } => {
+                buffer.put_slice(Self::kept_bytes(decision));
+                let mut text = [0_u8; ID_LENGTH];
+                let text = decision_id.hyphenated().encode_lower(&mut text);
+                encode_key(DECISION_ID_TAG, WireType::LengthDelimited, buffer);
+                encode_varint(to_u64(ID_LENGTH), buffer);
+                buffer.put_slice(text.as_bytes());
+            }
+            Self::Whole(response) => response.encode_raw(buffer),
+        }
+    }
+}
+
+fn to_u64(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+/// The answers to a batch, in order.
+#[derive(Debug)]
+pub(super) struct BatchAnswer(pub(super) Vec<Result<Answer, BatchAuthorizeError>>);
+
+impl BatchAnswer {
+    fn encode(&self, buffer: &mut impl BufMut) {
+        for result in &self.0 {
+            encode_key(RESULTS_TAG, WireType::LengthDelimited, buffer);
+            match result {
+                Ok(answer) => {
+                    let length = to_u64(answer.encoded_len());
+                    let framed =
+                        to_u64(key_len(RESPONSE_TAG) + encoded_len_varint(length)) + length;
+                    encode_varint(framed, buffer);
+                    encode_key(RESPONSE_TAG, WireType::LengthDelimited, buffer);
+                    encode_varint(length, buffer);
+                    answer.encode(buffer);
+                }
+                Err(error) => {
+                    let result = BatchAuthorizeResult {
+                        result: Some(BatchItem::Error(error.clone())),
+                    };
+                    encode_varint(to_u64(result.encoded_len()), buffer);
+                    result.encode_raw(buffer);
+                }
+            }
+        }
+    }
+}
+
+/// Encodes answers, decodes the requests they belong to.
+#[derive(Debug)]
+pub(super) struct AnswerCodec<A, R>(PhantomData<fn() -> (A, R)>);
+
+impl<A, R> Default for AnswerCodec<A, R> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+/// Encodes answers.
+#[derive(Debug)]
+pub(super) struct AnswerEncoder<A>(PhantomData<fn() -> A>);
+
+impl Codec for AnswerCodec<Answer, AuthorizeRequest> {
+    type Encode = Answer;
+    type Decode = AuthorizeRequest;
+    type Encoder = AnswerEncoder<Answer>;
+    type Decoder = ProstDecoder<AuthorizeRequest>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        AnswerEncoder(PhantomData)
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<(), AuthorizeRequest>::default().decoder()
+    }
+}
+
+impl Codec for AnswerCodec<BatchAnswer, BatchAuthorizeRequest> {
+    type Encode = BatchAnswer;
+    type Decode = BatchAuthorizeRequest;
+    type Encoder = AnswerEncoder<BatchAnswer>;
+    type Decoder = ProstDecoder<BatchAuthorizeRequest>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        AnswerEncoder(PhantomData)
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<(), BatchAuthorizeRequest>::default().decoder()
+    }
+}
+
+impl Encoder for AnswerEncoder<Answer> {
+    type Item = Answer;
+    type Error = Status;
+
+    fn encode(&mut self, answer: Answer, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        answer.encode(buffer);
+        Ok(())
+    }
+}
+
+impl Encoder for AnswerEncoder<BatchAnswer> {
+    type Item = BatchAnswer;
+    type Error = Status;
+
+    fn encode(&mut self, answer: BatchAnswer, buffer: &mut EncodeBuf<'_>) -> Result<(), Status> {
+        answer.encode(buffer);
+        Ok(())
+    }
+}
