@@ -36,7 +36,9 @@ pub(super) struct DecideArguments {
     #[command(flatten)]
     compile: CompileArguments,
     /// Read the request from a file (`-` for standard input), in the JSON form of `AuthorizeRequest`.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["principal", "action", "resource"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = [
+        "principal", "action", "resource", "context", "principal_attributes", "resource_attributes", "on_behalf_of", "justification",
+    ])]
     request: Option<PathBuf>,
     /// Who wants to act: `Type::"id"`.
     #[arg(long, value_name = "ENTITY", required_unless_present = "request")]

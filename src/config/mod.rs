@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
 
 const ENV_PREFIX: &str = "COUNTERSIGN_";
 
@@ -181,6 +182,12 @@ impl Config {
             return invalid(
                 "log.format",
                 format!("`{}` is not one of `text`, `json`", self.log.format),
+            );
+        }
+        if let Err(error) = EnvFilter::try_new(&self.log.filter) {
+            return invalid(
+                "log.filter",
+                format!("`{}` is not a filter: {error}", self.log.filter),
             );
         }
         if self.server.listen.is_empty() && self.server.unix.is_none() {

@@ -1,6 +1,6 @@
 //! The gRPC surface: parse, call a use case, convert; nothing else.
 //!
-//! Place: floor 3. Only this folder names the generated types.
+//! Place: floor 3. Only this folder, and the command line through it, names the generated types.
 //! Never: a decision. What a client may see of an error is decided in `status.rs` alone.
 
 mod answer;

@@ -360,7 +360,7 @@ fn to_integer(number: f64) -> Result<i64, String> {
     }
     if number.abs() > MAX_EXACT_INTEGER {
         return Err(format!(
-            "{number} is beyond 2^53 - 1, where JSON numbers lose digits; send it as a text"
+            "a number beyond 2^53 - 1 cannot be sent: as a JSON number it would be rounded"
         ));
     }
     #[expect(

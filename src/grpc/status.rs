@@ -55,7 +55,7 @@ impl ClientError {
             .map(ToString::to_string)
             .collect();
         let message = format!(
-            "the policies cannot be loaded; what was in force stays: {}",
+            "the policies cannot be loaded, so what is in force does not change: {}",
             first.join("; ")
         );
         Self::new(

@@ -23,6 +23,15 @@ impl EntityRef {
     }
 }
 
+impl EntityRef {
+    /// About how many bytes it takes in memory.
+    pub fn approximate_bytes(&self) -> usize {
+        size_of::<Self>()
+            .saturating_add(self.type_name.len())
+            .saturating_add(self.id.len())
+    }
+}
+
 impl fmt::Display for EntityRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}::\"{}\"", self.type_name, self.id.escape_debug())
@@ -38,4 +47,17 @@ pub struct EntityDescription {
     pub attributes: Record,
     /// Its direct parents.
     pub parents: Vec<EntityRef>,
+}
+
+impl EntityDescription {
+    /// About how many bytes it takes in memory.
+    pub fn approximate_bytes(&self) -> usize {
+        let parents = self.parents.iter().map(EntityRef::approximate_bytes);
+        parents
+            .chain([
+                self.uid.approximate_bytes(),
+                self.attributes.approximate_bytes(),
+            ])
+            .fold(0, usize::saturating_add)
+    }
 }

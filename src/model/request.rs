@@ -46,6 +46,24 @@ pub struct Request {
 }
 
 impl Request {
+    /// About how many bytes it takes in memory.
+    pub fn approximate_bytes(&self) -> usize {
+        let names = [&self.principal, &self.resource].map(EntityRef::approximate_bytes);
+        let entities = self
+            .entities
+            .iter()
+            .map(EntityDescription::approximate_bytes);
+        names
+            .into_iter()
+            .chain(entities)
+            .chain([
+                self.action.len(),
+                self.context.approximate_bytes(),
+                size_of::<Self>(),
+            ])
+            .fold(0, usize::saturating_add)
+    }
+
     /// A request with nothing but the four words policies read.
     pub fn new(
         principal: EntityRef,

@@ -29,6 +29,22 @@ pub enum Value {
 }
 
 impl Value {
+    /// About how many bytes it takes in memory.
+    pub fn approximate_bytes(&self) -> usize {
+        let held = match self {
+            Self::Bool(_) | Self::Long(_) => 0,
+            Self::String(text) => text.len(),
+            Self::Set(values) => values
+                .iter()
+                .map(Self::approximate_bytes)
+                .fold(0, usize::saturating_add),
+            Self::Record(record) => record.approximate_bytes(),
+            Self::Entity(uid) => uid.approximate_bytes(),
+            Self::Extension { argument, .. } => argument.len(),
+        };
+        held.saturating_add(size_of::<Self>())
+    }
+
     /// What the value is, in the words of Cedar's schema language.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -93,6 +109,16 @@ impl Value {
 pub struct Record(Vec<(String, Value)>);
 
 impl Record {
+    /// About how many bytes it takes in memory.
+    pub fn approximate_bytes(&self) -> usize {
+        let size = |(name, value): &(String, Value)| {
+            size_of::<String>()
+                .saturating_add(name.len())
+                .saturating_add(value.approximate_bytes())
+        };
+        self.0.iter().map(size).fold(0, usize::saturating_add)
+    }
+
     /// The number of names.
     pub fn len(&self) -> usize {
         self.0.len()

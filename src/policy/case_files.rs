@@ -83,6 +83,39 @@ pub(super) struct Expectation {
     pub(super) eligible: Option<bool>,
 }
 
+impl Expectation {
+    /// Refuses what would be passed over in silence: an expectation that cannot apply to the expected decision.
+    pub(super) fn check_for_request(&self) -> Result<(), String> {
+        let wrong = |what: &str, decision: &str| {
+            Err(format!(
+                "`{what}` is expected only with `decision: {decision}`"
+            ))
+        };
+        if self.eligible.is_some() {
+            return Err("`eligible` is expected only of an `approve` case".to_owned());
+        }
+        if self.reason.is_some() && self.decision != Some(ExpectedDecision::Deny) {
+            return wrong("reason", "DENY");
+        }
+        if self.rules.is_some() && self.decision != Some(ExpectedDecision::RequireApproval) {
+            return wrong("rules", "REQUIRE_APPROVAL");
+        }
+        Ok(())
+    }
+
+    /// The same for a case that asks who may approve.
+    pub(super) fn check_for_approve(&self) -> Result<(), String> {
+        let is_alone = self.decision.is_none()
+            && self.rules.is_none()
+            && self.determining.is_none()
+            && self.reason.is_none();
+        if is_alone {
+            return Ok(());
+        }
+        Err("an `approve` case expects `eligible` and nothing else".to_owned())
+    }
+}
+
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(super) enum ExpectedDecision {

@@ -112,6 +112,7 @@ fn run_case(
 ) -> Result<(), String> {
     match (case.request, case.approve) {
         (Some(request), None) => {
+            case.expect.check_for_request()?;
             let now = request.now.unwrap_or(Timestamp::UNIX_EPOCH);
             let decided = evaluate(
                 snapshot,
@@ -123,6 +124,7 @@ fn run_case(
             check_decision(&decided, &case.expect)
         }
         (None, Some(approve)) => {
+            case.expect.check_for_approve()?;
             let expected = case
                 .expect
                 .eligible

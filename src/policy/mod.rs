@@ -4,7 +4,7 @@
 //! Never: async, a clock, randomness, a file or a socket; whoever calls gives the time and the bytes.
 //!
 //! A bundle becomes a snapshot in `compile`; a request becomes a decision in three steps:
-//! [`Snapshot::prepare`] (is it well formed?), [`Prepared::key`] (have we decided it before?) and
+//! [`Snapshot::prepare`] (is it well formed?), [`Prepared::write_key`] (have we decided it before?) and
 //! [`Snapshot::plan`] with [`Plan::decide`] (what do the policies say?).
 
 mod action;

@@ -13,6 +13,8 @@ use super::shape::{RecordShape, allowed_ancestors};
 /// The name of the one schema file.
 pub(super) const SCHEMA_FILE: &str = "schema.cedarschema";
 const RESERVED_NAMESPACE: &str = "Countersign";
+/// Cedar refuses a name in a namespace that is also in the default one.
+const SHADOWED_ACTION: &str = "Action::\"Approve\"";
 
 /// What the schema, or the lack of one, says of entity types.
 #[derive(Debug, Default)]
@@ -198,6 +200,16 @@ fn parse(
         .with_help(
             "choose another namespace; the action `Countersign::Action::\"Approve\"` is built in",
         );
+        return Err(vec![problem]);
+    }
+    if declared
+        .action_ids()
+        .any(|action| action.name().to_string() == SHADOWED_ACTION)
+    {
+        let message = "the action `Approve` cannot be in the default namespace, where the built-in action of that name would hide it";
+        let problem = PolicyProblem::error(path, message)
+            .at_offset(text, text.find("Approve").unwrap_or(0))
+            .with_help("call it something else, or put it in a namespace");
         return Err(vec![problem]);
     }
     if let Err(incomplete) = declared.check_complete() {

@@ -5,9 +5,9 @@
 //! stays on the uncached path.
 //! Never: acceptance of a value that Cedar's check would refuse (property test in `tests/`).
 
+use core::net::Ipv4Addr;
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::Ipv4Addr;
 
 use smol_str::SmolStr;
 

@@ -239,7 +239,11 @@ fn ancestors_of(
         }
         if let Some(stored) = snapshot.store.get(uid) {
             ancestors.extend(stored.ancestors().cloned());
-            open.extend(parents.keys().filter(|known| stored.is_descendant_of(known)));
+            open.extend(
+                parents
+                    .keys()
+                    .filter(|known| stored.is_descendant_of(known)),
+            );
         } else if let Some(further) = parents.get(uid) {
             open.extend(further);
         }

@@ -152,7 +152,7 @@ impl Server {
 
     /// Stops: tells health checks, takes no new connections, lets calls under way end, at most for the drain timeout.
     ///
-    /// Answers how many calls were cut off.
+    /// Answers how many connections were cut off.
     pub fn stop(self) -> usize {
         self.background.block_on(set_health(&self.health, false));
         self.listeners.stop();

@@ -47,6 +47,8 @@ pub struct ActiveSnapshot {
     pub snapshot: Arc<Snapshot>,
     /// When it came into force.
     pub activated: Timestamp,
+    /// How many have been in force on this server before it.
+    pub(super) sequence: u64,
     cache: DecisionCache,
     index_disagreed: AtomicBool,
     misses: AtomicU64,
@@ -61,9 +63,20 @@ pub(super) struct Lookup {
 impl ActiveSnapshot {
     /// Puts `snapshot` in force at `now`.
     pub fn new(snapshot: Arc<Snapshot>, settings: CacheSettings, now: Timestamp) -> Self {
+        Self::after(0, snapshot, settings, now)
+    }
+
+    /// Puts `snapshot` in force at `now`, after `sequence` others.
+    pub(super) fn after(
+        sequence: u64,
+        snapshot: Arc<Snapshot>,
+        settings: CacheSettings,
+        now: Timestamp,
+    ) -> Self {
         Self {
             snapshot,
             activated: now,
+            sequence,
             cache: DecisionCache::new(settings.max_bytes, settings.threads),
             index_disagreed: AtomicBool::new(false),
             misses: AtomicU64::new(0),
@@ -100,7 +113,8 @@ impl ActiveSnapshot {
             prepared.write_key(key);
             self.cache.get(key)
         };
-        let found = if prepared.is_cacheable() {
+        // What a distrusted index decided is not to be found any more.
+        let found = if prepared.is_cacheable() && self.engine() == Engine::Index {
             KEY.with_borrow_mut(look)
         } else {
             None
@@ -111,7 +125,9 @@ impl ActiveSnapshot {
     /// Keeps `decided` if the same request will always be answered so.
     pub(super) fn keep(&self, prepared: &Prepared, decided: Decided) -> Arc<CachedDecision> {
         let request = prepared.request().clone();
-        if !prepared.is_cacheable() || !decided.is_cacheable() {
+        let is_kept =
+            prepared.is_cacheable() && decided.is_cacheable() && self.engine() == Engine::Index;
+        if !is_kept {
             return Arc::new(CachedDecision::unkept(decided, request));
         }
         KEY.with_borrow_mut(|key| {

@@ -335,7 +335,7 @@ impl Authorizer {
 
     fn check_version(&self, active: &ActiveSnapshot, wanted: String) -> Result<(), AuthorizeError> {
         let wanted = PolicyVersion::new(wanted);
-        if wanted == *active.snapshot.version() || self.history.contains(&wanted) {
+        if self.history.has_reached(&wanted, active) {
             return Ok(());
         }
         Err(AuthorizeError::VersionNotReached(

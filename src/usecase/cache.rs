@@ -12,14 +12,14 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use moka::sync::Cache;
 
-use crate::model::{Decided, Request};
+use crate::model::{Decided, Outcome, Request};
 
 /// Slots of one thread's table.
 const FRONT_SLOTS: usize = 4_096;
 /// Entries larger than this stay out of the first level, which bounds entries and not bytes.
 const FRONT_MAX_BYTES: u32 = 8 * 1_024;
-/// What an entry costs beside its key and texts, roughly.
-const ENTRY_OVERHEAD_BYTES: usize = 1_000;
+/// What an entry costs beside what it holds: the cache's own bookkeeping and the fixed part of the answer.
+const ENTRY_OVERHEAD_BYTES: usize = 700;
 
 /// A decision kept with what is needed to find it and to decide it again.
 pub struct CachedDecision {
@@ -177,11 +177,7 @@ impl DecisionCache {
         request: Request,
     ) -> Arc<CachedDecision> {
         let hash = self.hasher.hash_one(key);
-        let weight = key
-            .len()
-            .saturating_mul(2)
-            .saturating_add(ENTRY_OVERHEAD_BYTES)
-            .saturating_add(decided.determining.len().saturating_mul(128));
+        let weight = weigh(key, &decided, &request);
         let entry = Arc::new(CachedDecision {
             hash,
             key: key.into(),
@@ -237,6 +233,30 @@ impl DecisionCache {
         let number = NUMBER.with(|number| *number);
         self.front.get(number.checked_rem(self.front.len())?)
     }
+}
+
+/// About how many bytes an entry takes: the key and the request as they are, and every text of the decision three times: as it is,
+/// encoded, and once for what allocators round up.
+fn weigh(key: &[u8], decided: &Decided, request: &Request) -> usize {
+    let policies = decided.determining.iter().map(|policy| {
+        let annotations = policy.annotations.iter();
+        let texts = annotations.fold(policy.id.len(), |sum, (name, value)| {
+            sum.saturating_add(name.len()).saturating_add(value.len())
+        });
+        texts.saturating_mul(3).saturating_add(64)
+    });
+    let requirements = match &decided.outcome {
+        Outcome::RequireApproval(requirements) => requirements.len().saturating_mul(1_024),
+        Outcome::Allow | Outcome::Deny(_) => 0,
+    };
+    policies
+        .chain([
+            key.len(),
+            request.approximate_bytes(),
+            requirements,
+            ENTRY_OVERHEAD_BYTES,
+        ])
+        .fold(0, usize::saturating_add)
 }
 
 fn slot(hash: u64) -> usize {

@@ -14,5 +14,5 @@ mod reload;
 pub use active::{ActiveSnapshot, CacheSettings};
 pub use authorize::{AuthorizeError, Authorized, Authorizer, AuthorizerSettings, Step, Waiting};
 pub use cache::CachedDecision;
-pub use loading::{LARGE_STACK_BYTES, LoadError, load, on_large_stack};
+pub use loading::{LARGE_STACK_BYTES, LoadError, on_large_stack};
 pub use reload::{ActivationHistory, ReloadOutcome, Reloader};

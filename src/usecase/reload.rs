@@ -9,31 +9,35 @@ use crate::model::{LoadAttempt, PolicyProblem, PolicyVersion};
 use crate::policy::{CompileOptions, compile};
 
 use super::active::{ActiveSnapshot, CacheSettings};
-use super::loading::{LoadError, on_large_stack};
+use super::loading::on_large_stack;
 use super::ports::{Clock, PolicySource};
 
 /// How many versions a server remembers for `min_policy_version`.
 const HISTORY: usize = 256;
 
-/// The versions that have been in force on this server.
+/// The versions that have been in force on this server, each with its place in their sequence.
 #[derive(Debug, Default)]
-pub struct ActivationHistory(Mutex<Vec<PolicyVersion>>);
+pub struct ActivationHistory(Mutex<Vec<(PolicyVersion, u64)>>);
 
 impl ActivationHistory {
-    pub(super) fn contains(&self, version: &PolicyVersion) -> bool {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .contains(version)
+    /// Whether `active` is `version`, or came into force after it.
+    pub(super) fn has_reached(&self, version: &PolicyVersion, active: &ActiveSnapshot) -> bool {
+        if active.snapshot.version() == version {
+            return true;
+        }
+        let versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        versions
+            .iter()
+            .any(|(known, sequence)| known == version && *sequence < active.sequence)
     }
 
-    fn add(&self, version: PolicyVersion) {
+    fn add(&self, version: PolicyVersion, sequence: u64) {
         let mut versions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        versions.retain(|known| *known != version);
+        versions.retain(|(known, _)| *known != version);
         if versions.len() >= HISTORY {
             versions.remove(0);
         }
-        versions.push(version);
+        versions.push((version, sequence));
     }
 }
 
@@ -151,7 +155,10 @@ impl Reloader {
             return self.reject(Some(report.version), report.problems);
         };
         let now = self.clock.now();
-        let next = Arc::new(ActiveSnapshot::new(snapshot, self.cache, now));
+        let sequence = before
+            .as_ref()
+            .map_or(0, |before| before.sequence.saturating_add(1));
+        let next = Arc::new(ActiveSnapshot::after(sequence, snapshot, self.cache, now));
         if let Some(before) = &before {
             next.warm_up_from(before, self.cache.warm_up, now);
         }
@@ -162,7 +169,7 @@ impl Reloader {
             warnings = report.problems.len(),
             "policies are in force"
         );
-        self.history.add(report.version.clone());
+        self.history.add(report.version.clone(), sequence);
         self.active.store(Some(next));
         self.retired
             .lock()
@@ -204,7 +211,7 @@ impl Reloader {
                 .filter(|problem| problem.is_error())
                 .take(20)
             {
-                tracing::error!(place = %problem, help = %problem.help, "the policies cannot be loaded; what was in force stays");
+                tracing::error!(place = %problem, help = %problem.help, "the policies cannot be loaded, so what is in force does not change");
             }
         }
         self.note(version, problems.clone(), false);
@@ -227,14 +234,5 @@ impl Reloader {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .retain(|active| Arc::strong_count(active) > 1);
-    }
-}
-
-impl From<LoadError> for PolicyProblem {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::Unreadable(problem) => problem,
-            LoadError::Thread(message) => Self::error("", message),
-        }
     }
 }

@@ -1,6 +1,8 @@
 //! The engine, from the outside: what it decides, what it refuses, and that stock Cedar agrees.
 
 #[cfg(test)]
+mod consequences;
+#[cfg(test)]
 mod differential;
 #[cfg(test)]
 mod hazards;

@@ -74,12 +74,24 @@ fn stored() -> Value {
     let team = |id: &str| json!([{"type": "Team", "id": id}]);
     let mut users = json!([
         entity("User u", json!({"level": 1}), team("red")),
-        entity("User v", json!({"peer": {"type": "User", "id": "u"}}), team("blue")),
+        entity(
+            "User v",
+            json!({"peer": {"type": "User", "id": "u"}}),
+            team("blue")
+        ),
         entity("User outsider", json!({}), json!([])),
         entity("Team red", json!({}), team("colours")),
         entity("Team blue", json!({}), team("absent")),
-        entity("Team colours", json!({}), json!([{"type": "Org", "id": "o"}])),
-        entity("Doc d", json!({"owners": [{"type": "User", "id": "u"}, {"type": "Team", "id": "x"}]}), json!([])),
+        entity(
+            "Team colours",
+            json!({}),
+            json!([{"type": "Org", "id": "o"}])
+        ),
+        entity(
+            "Doc d",
+            json!({"owners": [{"type": "User", "id": "u"}, {"type": "Team", "id": "x"}]}),
+            json!([])
+        ),
     ]);
     users[6]["attrs"]["owners"] = json!([{"type": "User", "id": "u"}]);
     users[2]["tags"] = json!({"k": "x", "": "y"});
@@ -299,7 +311,8 @@ fn the_attributes_of_an_entity_in_the_context_are_in_the_key() {
 
 #[test]
 fn one_extension_value_may_be_written_in_several_ways() {
-    let extension = |function: &str, argument: &str| json!({"__extn": {"fn": function, "arg": argument}});
+    let extension =
+        |function: &str, argument: &str| json!({"__extn": {"fn": function, "arg": argument}});
     let with = |name: &str, value: Value| read("u").context(&json!({ name: value }));
     let snapshot = when("context has ip && context.ip == ip(\"10.0.0.1\")");
     check(
@@ -397,14 +410,15 @@ fn described_parents_decide_about_membership() {
             (new(&["Team::\"blue\"", "Team::\"red\""]), FORBIDDEN),
         ],
     );
-    let chain = |end: &str| {
-        new(&["Team::\"new\""]).describe("Team::\"new\"", &json!({}), &[end])
-    };
+    let chain = |end: &str| new(&["Team::\"new\""]).describe("Team::\"new\"", &json!({}), &[end]);
     check(
         &snapshot,
         &[
             (chain("Team::\"red\""), FORBIDDEN),
-            (new(&[]).describe("Team::\"new\"", &json!({}), &["Team::\"red\""]), ALLOWED),
+            (
+                new(&[]).describe("Team::\"new\"", &json!({}), &["Team::\"red\""]),
+                ALLOWED,
+            ),
         ],
     );
 }
@@ -413,9 +427,8 @@ fn described_parents_decide_about_membership() {
 #[test]
 fn a_described_group_counts_for_the_stored_entities_in_it() {
     let snapshot = files("forbid (principal in Team::\"colours\", action, resource)").snapshot();
-    let absent = |user: &str, parent: &[&str]| {
-        read(user).describe("Team::\"absent\"", &json!({}), parent)
-    };
+    let absent =
+        |user: &str, parent: &[&str]| read(user).describe("Team::\"absent\"", &json!({}), parent);
     check(
         &snapshot,
         &[
@@ -524,7 +537,15 @@ fn absent_and_the_empty_values_are_all_different() {
 #[test]
 fn no_bytes_in_names_make_two_requests_one() {
     let snapshot = loosely("context has a && context has b");
-    let texts = ["", "a", "\u{1}", "\u{1}a", "a\u{0}", "\u{3}\u{1}a", "\u{80}"];
+    let texts = [
+        "",
+        "a",
+        "\u{1}",
+        "\u{1}a",
+        "a\u{0}",
+        "\u{3}\u{1}a",
+        "\u{80}",
+    ];
     let long = "x".repeat(300);
     let mut requests = Vec::new();
     for one in texts.iter().copied().chain([long.as_str()]) {
@@ -561,7 +582,8 @@ fn without_a_schema_an_action_is_an_entity_like_any_other() {
         "forbid (principal, action, resource) when { principal has risk && principal.risk > 5 }",
         "forbid (principal, action, resource) when { context.via in Action::\"changes\" }",
     ] {
-        let text = format!("@id(\"p\") permit (principal, action, resource);\n@id(\"f\") {forbid};");
+        let text =
+            format!("@id(\"p\") permit (principal, action, resource);\n@id(\"f\") {forbid};");
         let snapshot = Files::new(&text).entities(&stored).snapshot();
         let via = json!({"via": {"__entity": {"type": "Action", "id": "deploy"}}});
         let request = ask("Action::\"deploy\"", "read", "Action::\"changes\"").context(&via);
@@ -597,9 +619,7 @@ fn a_policy_is_found_wherever_it_is_filed() {
             "@id(\"p{number:02}\") permit (principal == User::\"{user}\", action, resource in Doc::\"{doc}\");\n"
         ));
     }
-    let snapshot = Files::new(&text)
-        .posture(Posture::Cedar)
-        .snapshot();
+    let snapshot = Files::new(&text).posture(Posture::Cedar).snapshot();
     for user in 0..4 {
         for doc in 0..5 {
             let request = ask(

@@ -8,7 +8,7 @@ use countersign::policy::Snapshot;
 
 use crate::random::{
     Dice, PolicySpec, RULES, Schema, StoredEntity, random_policies, random_request, random_store,
-    to_json, vary,
+    needs_clock, to_json, vary,
 };
 use crate::stock::Stock;
 use crate::support::Files;
@@ -49,7 +49,14 @@ impl Trial {
         Self::with(seed, dice, care, posture)
     }
 
-    pub(crate) fn with(seed: u64, mut dice: Dice, care: Care, posture: Posture) -> Self {
+    /// A set in strict posture.
+    pub(crate) fn strict(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let care = *dice.pick(&[Care::None, Care::Requests, Care::Policies]);
+        Self::with(seed, dice, care, Posture::Strict)
+    }
+
+    fn with(seed: u64, mut dice: Dice, care: Care, posture: Posture) -> Self {
         let schema = Schema::random(&mut dice);
         let store = random_store(&mut dice, &schema, care == Care::None);
         // Many of the random policies do not pass validation.
@@ -82,6 +89,31 @@ impl Trial {
 
     pub(crate) fn has_schema(&self) -> bool {
         self.care != Care::None
+    }
+
+    /// Whether the policies fit the schema.
+    pub(crate) fn is_validated(&self) -> bool {
+        self.care == Care::Policies
+    }
+
+    /// Those of `policies` that are accepted.
+    pub(crate) fn compiling(&self, mut policies: Vec<PolicySpec>) -> Vec<PolicySpec> {
+        let base = base_files(&self.schema, &self.store, self.care, self.posture);
+        keep_what_compiles(&base, &mut policies);
+        policies
+    }
+
+    /// A request that leaves nothing to the server.
+    pub(crate) fn request_with_clock(&mut self) -> Request {
+        let mut request = self.request();
+        if self.has_schema() && needs_clock(&self.schema, &request) {
+            let clock = Value::Extension {
+                function: "datetime".into(),
+                argument: "1970-01-01".to_owned(),
+            };
+            request.context.insert("now".to_owned(), clock);
+        }
+        request
     }
 
     pub(crate) fn request(&mut self) -> Request {

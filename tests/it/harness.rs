@@ -115,8 +115,12 @@ impl Pdp {
             .expect("an answer")
     }
 
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
+    }
+
     pub(crate) fn client(&self) -> AuthorizationServiceClient<Channel> {
-        AuthorizationServiceClient::new(self.channel.clone())
+        AuthorizationServiceClient::new(self.channel())
     }
 
     pub(crate) fn authorize(
@@ -145,7 +149,7 @@ impl Pdp {
     }
 
     pub(crate) fn status(&self) -> GetPolicyStatusResponse {
-        let mut client = PolicyServiceClient::new(self.channel.clone());
+        let mut client = PolicyServiceClient::new(self.channel());
         self.wait(client.get_policy_status(GetPolicyStatusRequest {}))
             .unwrap()
             .into_inner()
@@ -159,7 +163,7 @@ impl Pdp {
     }
 
     pub(crate) fn reload(&self) -> Result<ReloadPoliciesResponse, Refusal> {
-        let mut client = PolicyServiceClient::new(self.channel.clone());
+        let mut client = PolicyServiceClient::new(self.channel());
         self.wait(async {
             Ok(client
                 .reload_policies(ReloadPoliciesRequest {})
@@ -168,13 +172,16 @@ impl Pdp {
         })
     }
 
+    pub(crate) fn health_client(&self) -> HealthClient<Channel> {
+        HealthClient::new(self.channel())
+    }
+
     /// What health checks of `service` hear.
     pub(crate) fn health(&self, service: &str) -> ServingStatus {
         let request = HealthCheckRequest {
             service: service.to_owned(),
         };
-        let mut client = HealthClient::new(self.channel.clone());
-        self.wait(client.check(request))
+        self.wait(self.health_client().check(request))
             .unwrap()
             .into_inner()
             .status()
@@ -182,8 +189,7 @@ impl Pdp {
 
     /// A stream of what health checks hear.
     pub(crate) fn watch_health(&self) -> tonic::Streaming<HealthCheckResponse> {
-        let mut client = HealthClient::new(self.channel.clone());
-        self.wait(client.watch(HealthCheckRequest::default()))
+        self.wait(self.health_client().watch(HealthCheckRequest::default()))
             .unwrap()
             .into_inner()
     }

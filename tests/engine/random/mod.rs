@@ -14,6 +14,6 @@ mod values;
 pub(crate) use dice::Dice;
 pub(crate) use policies::{Kind, PolicySpec, RULES, random_policies};
 pub(crate) use requests::{needs_clock, random_request, vary};
-pub(crate) use schema::{Action, EntityType, Field, Schema, Type};
+pub(crate) use schema::{IDS, NEW_ID, Schema};
 pub(crate) use store::{StoredEntity, random_entity, random_store};
-pub(crate) use values::{random_record, to_json};
+pub(crate) use values::to_json;

@@ -49,6 +49,14 @@ impl PolicySpec {
         }
     }
 
+    /// Puts `prefix` before its names.
+    pub(crate) fn rename(&mut self, prefix: &str) {
+        self.id.insert_str(0, prefix);
+        for link in &mut self.links {
+            link.id.insert_str(0, prefix);
+        }
+    }
+
     pub(crate) fn links_json(&self) -> Vec<serde_json::Value> {
         let link = |link: &Link| {
             let mut args = serde_json::Map::new();
