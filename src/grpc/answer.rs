@@ -193,3 +193,109 @@ impl Encoder for AnswerEncoder<BatchAnswer> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use crate::grpc::proto::{BatchAuthorizeResponse, ErrorReason};
+    use crate::model::{EntityRef, Record, Request};
+    use crate::policy::{Bundle, BundleFile, CompileOptions, compile};
+    use crate::usecase::ports::{Clock, NoApprovals};
+    use crate::usecase::{ActiveSnapshot, Authorizer, AuthorizerSettings, CacheSettings, Step};
+
+    use super::*;
+
+    #[derive(Debug)]
+    struct Stopped;
+
+    impl Clock for Stopped {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+    }
+
+    const POLICIES: &str = r#"
+        @id("all") @description("Everybody may.") permit (principal, action, resource);
+        @id("never") forbid (principal == User::"eve", action, resource);
+        @id("ask") @approval("r") forbid (principal == User::"bob", action, resource);
+    "#;
+    const RULES: &str = "[rule.r]\ntitle = \"R\"\nslots = { a = 1, b = 2 }\nexpires_after = \"30m\"\nredeem_within = \"10m\"\n";
+
+    /// The decisions on requests by these users, each asked twice so that the second is a kept one.
+    fn authorized(users: &[&str]) -> Vec<Authorized> {
+        let files = [("a.cedar", POLICIES), ("approvals.toml", RULES)];
+        let bundle = Bundle::new(files.map(|(path, text)| BundleFile {
+            path: path.to_owned(),
+            bytes: text.as_bytes().to_vec(),
+        }));
+        let snapshot = compile(&bundle, &CompileOptions::default())
+            .snapshot
+            .unwrap();
+        let active = ActiveSnapshot::new(snapshot, CacheSettings::default(), Timestamp::UNIX_EPOCH);
+        let active = Arc::new(active);
+        let authorizer = Authorizer::new(
+            Arc::default(),
+            Arc::default(),
+            Arc::new(NoApprovals),
+            Arc::new(Stopped),
+            AuthorizerSettings { shadow_one_in: 0 },
+        );
+        let decide = |user: &&str| {
+            let mut request = Request::new(
+                EntityRef::new("User", *user),
+                "a",
+                EntityRef::new("Thing", "t"),
+                Record::default(),
+            );
+            request.mode = crate::model::Mode::Check;
+            match authorizer.begin(&active, request).unwrap() {
+                Step::Done(authorized) => authorized,
+                Step::Waits(_) => panic!("a dry run waits for nothing"),
+            }
+        };
+        users.iter().chain(users).map(decide).collect()
+    }
+
+    #[test]
+    fn what_is_kept_decodes_to_what_is_built() {
+        for authorized in authorized(&["ann", "eve", "bob"]) {
+            let built = convert::response(&authorized);
+            let answer = Answer::of(authorized);
+            let mut bytes = Vec::new();
+            answer.encode(&mut bytes);
+            assert_eq!(bytes.len(), answer.encoded_len());
+            assert_eq!(AuthorizeResponse::decode(bytes.as_slice()).unwrap(), built);
+        }
+    }
+
+    #[test]
+    fn a_batch_keeps_order_and_errors() {
+        let authorized = authorized(&["ann", "eve", "bob"]);
+        let mut built: Vec<BatchItem> = authorized
+            .iter()
+            .map(|authorized| BatchItem::Response(convert::response(authorized)))
+            .collect();
+        let mut answers: Vec<_> = authorized
+            .into_iter()
+            .map(|each| Ok(Answer::of(each)))
+            .collect();
+        let error = BatchAuthorizeError {
+            code: 3,
+            reason: ErrorReason::InvalidRequest.into(),
+            message: "no".to_owned(),
+            field: "requests[1].action".to_owned(),
+        };
+        built.insert(1, BatchItem::Error(error.clone()));
+        answers.insert(1, Err(error));
+        let mut bytes = Vec::new();
+        BatchAnswer(answers).encode(&mut bytes);
+        let decoded = BatchAuthorizeResponse::decode(bytes.as_slice()).unwrap();
+        let decoded: Vec<BatchItem> = decoded
+            .results
+            .into_iter()
+            .filter_map(|each| each.result)
+            .collect();
+        assert_eq!(decoded, built);
+    }
+}

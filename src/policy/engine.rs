@@ -146,3 +146,39 @@ pub(super) fn unchecked_request(
         Some(context),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use crate::model::{EntityRef, Record, Request as Asked};
+    use crate::policy::{Bundle, BundleFile, CompileOptions, compile};
+
+    use super::*;
+
+    #[test]
+    fn both_engines_know_a_policy_by_its_id_as_it_is_written() {
+        let text = r#"@id("all") permit (principal, action, resource);
+            @id("don't") forbid (principal, action, resource);"#;
+        let bundle = Bundle::new([BundleFile {
+            path: "a.cedar".to_owned(),
+            bytes: text.as_bytes().to_vec(),
+        }]);
+        let snapshot = compile(&bundle, &CompileOptions::default())
+            .snapshot
+            .unwrap();
+        let user = EntityRef::new("User", "u");
+        let request = Asked::new(user.clone(), "Read", user, Record::default());
+        let prepared = snapshot.prepare(request).unwrap();
+        let plan = snapshot.plan(&prepared, Timestamp::UNIX_EPOCH).unwrap();
+        for engine in [Engine::Index, Engine::Full] {
+            let ids: Vec<String> = plan
+                .decide(engine)
+                .determining
+                .into_iter()
+                .map(|policy| policy.id)
+                .collect();
+            assert_eq!(ids, ["don't"], "{engine:?}");
+        }
+    }
+}

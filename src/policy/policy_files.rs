@@ -242,7 +242,8 @@ impl Reader<'_> {
             return;
         };
         self.policies.compiled.push(CompiledPolicy {
-            id: policy.id().to_string(),
+            // As written: Cedar displays an id with escapes.
+            id: AsRef::<str>::as_ref(policy.id()).to_owned(),
             effect,
             principal,
             action: ActionScope::of(policy.action_constraint()),

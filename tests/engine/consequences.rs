@@ -5,8 +5,8 @@ use std::sync::Arc;
 use countersign::model::{Decided, Decision, DenyReason, Outcome, Posture, Request};
 use countersign::policy::{Engine, Snapshot};
 
-use crate::random::{Kind, NEW_ID, PolicySpec, random_entity, random_policies};
 use crate::random::{Dice, IDS};
+use crate::random::{Kind, NEW_ID, PolicySpec, random_entity, random_policies};
 use crate::stock::to_entity;
 use crate::support::{NOW, words};
 use crate::trial::Trial;
@@ -69,12 +69,9 @@ impl<'t> Case<'t> {
 
     /// Whether entities are missing, which only strict posture minds.
     fn is_missing(&self) -> bool {
-        [&self.ours, &self.derived].iter().any(|decided| {
-            matches!(
-                decided.outcome,
-                Outcome::Deny(DenyReason::EntityMissing(_))
-            )
-        })
+        [&self.ours, &self.derived]
+            .iter()
+            .any(|decided| matches!(decided.outcome, Outcome::Deny(DenyReason::EntityMissing(_))))
     }
 }
 
@@ -157,8 +154,12 @@ fn a_permit_for_everything_bypasses_no_gate_and_no_forbid() {
 #[test]
 fn no_permit_lifts_a_forbid() {
     let more_permits = |trial: &mut Trial| {
-        let mut permits =
-            random_policies(&mut Dice::new(trial.seed), &trial.schema, 20, !trial.is_validated());
+        let mut permits = random_policies(
+            &mut Dice::new(trial.seed),
+            &trial.schema,
+            20,
+            !trial.is_validated(),
+        );
         permits.retain(|policy| policy.kind == Kind::Permit);
         for permit in &mut permits {
             permit.rename("more-");
@@ -260,7 +261,9 @@ fn entities_nowhere(trial: &mut Trial) -> Vec<cedar_policy::Entity> {
             if trial.store.iter().all(|stored| stored.uid != uid) {
                 let mut entity =
                     random_entity(&mut trial.dice, &trial.schema, position, uid, false);
-                if std::env::var_os("NOPARENTS").is_some() { entity.parents.clear(); }
+                if std::env::var_os("NOPARENTS").is_some() {
+                    entity.parents.clear();
+                }
                 nowhere.push(to_entity(&entity));
             }
         }

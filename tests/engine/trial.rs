@@ -7,8 +7,8 @@ use countersign::model::{EntityDescription, Posture, Record, Request, Validation
 use countersign::policy::Snapshot;
 
 use crate::random::{
-    Dice, PolicySpec, RULES, Schema, StoredEntity, random_policies, random_request, random_store,
-    needs_clock, to_json, vary,
+    Dice, PolicySpec, RULES, Schema, StoredEntity, needs_clock, random_policies, random_request,
+    random_store, to_json, vary,
 };
 use crate::stock::Stock;
 use crate::support::Files;
