@@ -19,7 +19,8 @@ mod unary;
 pub use authorization::AuthorizationApi;
 pub use policy::PolicyApi;
 pub use request::{DecodeRequestError, decode_request};
-pub use routes::routes;
+pub use routes::Api;
+pub use unary::BoxedFuture;
 
 /// The largest Authorize message, in bytes: what it decodes to may take a hundred times as much.
 pub const MAX_AUTHORIZE_BYTES: usize = 64 * 1024;

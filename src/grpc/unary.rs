@@ -16,7 +16,8 @@ use super::proto::{AuthorizeRequest, BatchAuthorizeRequest};
 use super::status::ClientError;
 use super::{AuthorizationApi, MAX_AUTHORIZE_BYTES, MAX_BATCH_BYTES};
 
-type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+/// A future whose type has no name.
+pub type BoxedFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// An answer that is there, or on its way. Most are there: a future for them would be built, moved and polled for nothing.
 pub(super) enum Answering<T> {

@@ -8,12 +8,14 @@ use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tower::Service;
+
+use crate::grpc::Api;
+
+use super::coarse_timer::CoarseTimer;
 
 const MAX_HEADER_BYTES: u32 = 16 * 1024;
 const MAX_RESET_STREAMS: usize = 256;
@@ -75,8 +77,9 @@ impl<F: Future> Future for Counted<F> {
 /// Serves one connection until the peer leaves, it grows old, or `stop` is called and its calls are answered.
 pub(super) async fn serve<IO>(
     io: IO,
-    routes: Routes,
+    api: Api,
     limits: ConnectionLimits,
+    clock: CoarseTimer,
     stop: CancellationToken,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -84,12 +87,12 @@ pub(super) async fn serve<IO>(
     let calls = CallCount::default();
     // A call counts until its answer is there. Streams that tell of changes count only until they begin: they never end by themselves.
     let service = service_fn(|request| Counted {
-        answer: routes.clone().call(request),
+        answer: api.call(request),
         _open: calls.enter(),
     });
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
-        .timer(TokioTimer::new())
+        .timer(clock)
         .max_concurrent_streams(limits.max_concurrent_streams)
         .max_local_error_reset_streams(MAX_RESET_STREAMS)
         .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
@@ -98,29 +101,24 @@ pub(super) async fn serve<IO>(
         .keep_alive_timeout(KEEPALIVE_TIMEOUT)
         .auto_date_header(false);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    let end = tokio::select! {
+    let grew_old = tokio::select! {
         // A connection that ends by an error is the peer's affair: it went away, or did not speak HTTP/2.
         _ = connection.as_mut() => return,
-        () = stop.cancelled() => End::Stop,
-        () = tokio::time::sleep(limits.max_age) => End::Age,
+        () = stop.cancelled() => false,
+        () = tokio::time::sleep(limits.max_age) => true,
     };
     connection.as_mut().graceful_shutdown();
-    match end {
-        End::Age => {
-            connection.await.ok();
-        }
-        End::Stop => {
-            tokio::select! {
-                _ = connection.as_mut() => {}
-                () = until_quiet(&calls) => {}
-            }
+    if grew_old {
+        // Streams that never end keep an old connection, though not when the server stops.
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = stop.cancelled() => {}
         }
     }
-}
-
-enum End {
-    Stop,
-    Age,
+    tokio::select! {
+        _ = connection.as_mut() => {}
+        () = until_quiet(&calls) => {}
+    }
 }
 
 /// Waits until no call has been under way for a moment.

@@ -2,6 +2,7 @@
 //!
 //! Measured beside tokio's multi-thread runtime: one thread that keeps its calls gathers many answers into one write.
 
+use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -12,18 +13,23 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
 
 use crate::config::{ServerConfig, to_std};
+use crate::grpc::Api;
 
 use super::StartError;
+use super::coarse_timer::CoarseTimer;
 use super::connection::{ConnectionLimits, serve};
 use super::parts::serving_threads;
 
 /// The stack of every thread that evaluates policies. Cedar needs 100 KiB to be left, and deep policies use several.
 pub(super) const STACK_BYTES: usize = 8 * 1024 * 1024;
-/// How long a peer may be connected without saying anything.
-const FIRST_BYTE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a peer may take to introduce itself.
+const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(10);
+/// What every client of HTTP/2 says first.
+const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// How often to look for the rest of it.
+const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// How many long evaluations one core's runtime runs at a time, beside serving.
 const LONG_EVALUATIONS: usize = 2;
 
@@ -85,7 +91,7 @@ pub(super) struct Cores {
 
 impl Cores {
     /// Starts the configured number of threads.
-    pub(super) fn start(config: &ServerConfig, routes: &Routes) -> Result<Self, StartError> {
+    pub(super) fn start(config: &ServerConfig, api: &Api) -> Result<Self, StartError> {
         let stop = CancellationToken::new();
         let drain_timeout = Arc::new(std::sync::OnceLock::new());
         let limits = ConnectionLimits {
@@ -99,7 +105,8 @@ impl Cores {
             let worker = Worker {
                 inbox,
                 open: Arc::clone(&open),
-                routes: routes.clone(),
+                api: api.clone(),
+                clock: CoarseTimer::default(),
                 limits,
                 stop: stop.clone(),
                 drain_timeout: Arc::clone(&drain_timeout),
@@ -144,7 +151,8 @@ impl Cores {
 struct Worker {
     inbox: mpsc::UnboundedReceiver<Connection>,
     open: Arc<AtomicUsize>,
-    routes: Routes,
+    api: Api,
+    clock: CoarseTimer,
     limits: ConnectionLimits,
     stop: CancellationToken,
     drain_timeout: Arc<std::sync::OnceLock<Duration>>,
@@ -177,6 +185,12 @@ impl Worker {
     /// Serves until told to stop; answers how many connections had to be cut off.
     async fn run(mut self) -> usize {
         let tasks = TaskTracker::new();
+        let ticking = self.clock.clone();
+        tasks.spawn(
+            self.stop
+                .clone()
+                .run_until_cancelled_owned(async move { ticking.tick().await }),
+        );
         loop {
             let connection = tokio::select! {
                 connection = self.inbox.recv() => connection,
@@ -194,7 +208,7 @@ impl Worker {
     }
 
     fn serve(&self, connection: Connection) -> impl Future<Output = ()> + Send + 'static {
-        let (routes, stop) = (self.routes.clone(), self.stop.clone());
+        let (api, stop, clock) = (self.api.clone(), self.stop.clone(), self.clock.clone());
         let limits = ConnectionLimits {
             max_age: jittered(self.limits.max_age),
             ..self.limits
@@ -206,16 +220,16 @@ impl Worker {
                 Connection::Tcp(stream) => {
                     // A stream that cannot be prepared is closed; its peer sees that.
                     if let Ok(stream) = tokio::net::TcpStream::from_std(stream)
-                        && speaks(stream.readable(), &stop).await
+                        && is_in_time(is_introduced(&stream), &stop).await
                     {
-                        serve(stream, routes, limits, stop).await;
+                        serve(stream, api, limits, clock, stop).await;
                     }
                 }
                 Connection::Unix(stream) => {
                     if let Ok(stream) = tokio::net::UnixStream::from_std(stream)
-                        && speaks(stream.readable(), &stop).await
+                        && is_in_time(speaks(&stream), &stop).await
                     {
-                        serve(stream, routes, limits, stop).await;
+                        serve(stream, api, limits, clock, stop).await;
                     }
                 }
             }
@@ -231,15 +245,34 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Waits for a peer's first byte; a silent peer is not waited for when the server stops.
-async fn speaks(
-    first_byte: impl Future<Output = std::io::Result<()>>,
+/// Waits for a peer to introduce itself; one that is not done is not waited for when the server stops.
+async fn is_in_time(
+    introduction: impl Future<Output = io::Result<bool>>,
     stop: &CancellationToken,
 ) -> bool {
     tokio::select! {
-        ready = tokio::time::timeout(FIRST_BYTE_TIMEOUT, first_byte) => matches!(ready, Ok(Ok(()))),
+        done = tokio::time::timeout(INTRODUCTION_TIMEOUT, introduction) => matches!(done, Ok(Ok(true))),
         () = stop.cancelled() => false,
     }
+}
+
+/// Waits for the words that begin a connection, and leaves them to be read: what reads them waits for ever.
+async fn is_introduced(stream: &tokio::net::TcpStream) -> io::Result<bool> {
+    let mut words = [0; PREFACE.len()];
+    loop {
+        let length = stream.peek(&mut words).await?;
+        let is_begun = length > 0 && words.get(..length) == PREFACE.get(..length);
+        if !is_begun || length == words.len() {
+            return Ok(is_begun);
+        }
+        // What has been seen and not read wakes nobody up, and neither does what comes behind it.
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
+/// Waits for a first byte. Processes of this machine that may use the socket are trusted with the rest.
+async fn speaks(stream: &tokio::net::UnixStream) -> io::Result<bool> {
+    stream.readable().await.map(|()| true)
 }
 
 /// A tenth more or less, so that connections that began together do not end together.

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -125,8 +125,13 @@ fn listen_unix(
 
 /// Removes a socket that nobody listens on any more.
 fn remove_stale(path: &Path) -> io::Result<()> {
-    if !path.exists() {
+    let Ok(metadata) = std::fs::metadata(path) else {
         return Ok(());
+    };
+    // Connecting to a file is refused as to a socket that nobody listens on; only the latter is ours to remove.
+    if !metadata.file_type().is_socket() {
+        let message = "it exists and is not a socket";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
     }
     match std::os::unix::net::UnixStream::connect(path) {
         Ok(_) => Err(io::Error::new(

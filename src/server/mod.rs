@@ -4,6 +4,7 @@
 //! Never: a decision, a wire format, an exit code.
 
 mod clock;
+mod coarse_timer;
 mod connection;
 mod cores;
 mod listen;
@@ -20,7 +21,7 @@ use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
 use crate::config::{Config, to_std};
-use crate::grpc::routes;
+use crate::grpc::Api;
 use crate::model::PolicyProblem;
 
 pub use clock::SystemClock;
@@ -109,9 +110,9 @@ impl Server {
         let (health, health_service) = tonic_health::server::health_reporter();
         let is_loaded = parts.reloader.active().load().is_some();
         background.block_on(set_health(&health, is_loaded));
-        let routes = routes(&parts.authorizer, &parts.reloader, health_service)
+        let api = Api::new(&parts.authorizer, &parts.reloader, health_service)
             .map_err(|error| StartError::Descriptors(error.to_string()))?;
-        let cores = Cores::start(&config.server, &routes)?;
+        let cores = Cores::start(&config.server, &api)?;
         let listeners = Listeners::start(&config.server, &background, &cores)?;
         let watch = watch::start(
             &parts,

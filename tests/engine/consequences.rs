@@ -249,6 +249,10 @@ fn what_is_nowhere_cannot_change_a_strict_decision() {
     assert!(decided_without_missing > 1_000);
 }
 
+fn is_group(name: &str) -> bool {
+    ["Team", "Folder"].contains(&name)
+}
+
 /// A random entity for every name that the store does not hold.
 fn entities_nowhere(trial: &mut Trial) -> Vec<cedar_policy::Entity> {
     let mut nowhere = Vec::new();

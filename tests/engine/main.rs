@@ -7,9 +7,13 @@ mod differential;
 #[cfg(test)]
 mod hazards;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod random;
 #[cfg(test)]
 mod semantics;
+#[cfg(test)]
+mod shape;
 #[cfg(test)]
 mod stock;
 #[cfg(test)]

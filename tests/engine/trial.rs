@@ -56,6 +56,14 @@ impl Trial {
         Self::with(seed, dice, care, Posture::Strict)
     }
 
+    /// A set with a schema.
+    pub(crate) fn with_schema(seed: u64) -> Self {
+        let mut dice = Dice::new(seed);
+        let care = *dice.pick(&[Care::Requests, Care::Policies]);
+        let posture = *dice.pick(&[Posture::Strict, Posture::Cedar]);
+        Self::with(seed, dice, care, posture)
+    }
+
     fn with(seed: u64, mut dice: Dice, care: Care, posture: Posture) -> Self {
         let schema = Schema::random(&mut dice);
         let store = random_store(&mut dice, &schema, care == Care::None);
@@ -103,16 +111,21 @@ impl Trial {
         policies
     }
 
-    /// A request that leaves nothing to the server.
-    pub(crate) fn request_with_clock(&mut self) -> Request {
-        let mut request = self.request();
-        if self.has_schema() && needs_clock(&self.schema, &request) {
+    /// Adds to `request` what the server would supply.
+    pub(crate) fn supply_clock(&self, request: &mut Request, clock: &str) {
+        if self.has_schema() && needs_clock(&self.schema, request) {
             let clock = Value::Extension {
                 function: "datetime".into(),
-                argument: "1970-01-01".to_owned(),
+                argument: clock.to_owned(),
             };
             request.context.insert("now".to_owned(), clock);
         }
+    }
+
+    /// A request that leaves nothing to the server.
+    pub(crate) fn request_with_clock(&mut self) -> Request {
+        let mut request = self.request();
+        self.supply_clock(&mut request, "1970-01-01");
         request
     }
 

@@ -13,7 +13,6 @@ use tonic_types::StatusExt;
 
 use crate::folder::Folder;
 use crate::harness::{Pdp, wait_until};
-use crate::load::Load;
 use crate::requests::small_start;
 use crate::wire::{AUTHORIZE, WATCH, Wire, framed};
 
@@ -156,16 +155,22 @@ fn a_deadline_that_leaves_time_or_cannot_be_read_changes_nothing() {
 }
 
 #[test]
-fn a_connection_that_grew_old_is_replaced_without_a_failed_call() {
+fn a_call_on_a_connection_that_grew_old_is_still_answered() {
     let pdp = Pdp::start_with(Folder::sample(), |config| {
         config.server.max_connection_age = SignedDuration::from_millis(100);
     });
-    let wire = Wire::connect(&pdp);
-    let load = Load::start(&pdp);
+    let mut wire = Wire::connect(&pdp);
+    let under_way = wire.open(&pdp, AUTHORIZE, &[]).unwrap();
     wait_until("the connection is asked to leave", || !wire.is_open(&pdp));
-    load.go_on();
-    let heard = load.stop(&pdp);
-    assert!(heard.failures.is_empty(), "{:?}", heard.failures);
+    let answer = under_way.finish(&pdp, framed(&small_start())).unwrap();
+    assert_eq!(answer.code(), Code::Ok);
+    let mut next = Wire::connect(&pdp);
+    assert_eq!(
+        next.call(&pdp, AUTHORIZE, &[], framed(&small_start()))
+            .unwrap()
+            .code(),
+        Code::Ok
+    );
 }
 
 #[test]

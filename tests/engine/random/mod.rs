@@ -16,4 +16,4 @@ pub(crate) use policies::{Kind, PolicySpec, RULES, random_policies};
 pub(crate) use requests::{needs_clock, random_request, vary};
 pub(crate) use schema::{IDS, NEW_ID, Schema};
 pub(crate) use store::{StoredEntity, random_entity, random_store};
-pub(crate) use values::to_json;
+pub(crate) use values::{any_value, reference, to_json};
