@@ -191,8 +191,8 @@ fn countersign(dir: &Path, cache_bytes: u64) {
     let server = Server::start(&config, parts).expect("it starts");
     println!("{}", server.addresses().tcp[0]);
     println!("{}", started.elapsed().as_millis());
-    server.wait_for_stop().expect("signals");
-    server.stop();
+    let signals = server.signals().expect("signals");
+    server.run(signals);
 }
 
 /// A server in a process of its own.

@@ -271,13 +271,7 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
 }
 
 fn read_struct(flag: &str, text: &str) -> anyhow::Result<Struct> {
-    // A request with only a context: the one JSON reader reads that too.
-    let request: AuthorizeRequest =
-        json::read("AuthorizeRequest", &format!("{{\"context\":{text}}}"))
-            .with_context(|| format!("`--{flag}` is not a JSON object"))?;
-    request
-        .context
-        .ok_or_else(|| anyhow!("`--{flag}` is not a JSON object"))
+    json::read_struct(text).with_context(|| format!("`--{flag}` is not a JSON object"))
 }
 
 fn show_response(response: &AuthorizeResponse) {

@@ -82,12 +82,10 @@ pub fn main() -> ExitCode {
         Command::Authorize(arguments) => decide::authorize(&arguments),
         Command::Explain(arguments) => decide::explain(&arguments),
         Command::Completions { shell } => {
-            clap_complete::generate(
-                shell,
-                &mut Cli::command(),
-                "countersign",
-                &mut std::io::stdout(),
-            );
+            // Into memory first: whoever reads the script may leave before its end.
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "countersign", &mut script);
+            output::print(String::from_utf8_lossy(&script).trim_end());
             Ok(Outcome::Success)
         }
     };

@@ -65,12 +65,10 @@ pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<Outcome> {
         say(&format!("{}\n", render(problem)));
     }
     let server = Server::start(&config, parts)?;
+    // Whoever starts it may stop it as soon as it has said that it is ready.
+    let signals = server.signals().context("signals cannot be received")?;
     announce(arguments, &config, &server)?;
-    server
-        .wait_for_stop()
-        .context("signals cannot be received")?;
-    tracing::info!("stopping: calls under way may end");
-    let cut_off = server.stop();
+    let cut_off = server.run(signals);
     if cut_off > 0 {
         tracing::warn!(
             connections = cut_off,

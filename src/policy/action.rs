@@ -243,6 +243,7 @@ fn part_of(policy: &CompiledPolicy) -> Footprint {
         .map(Footprint::of)
         .unwrap_or_default();
     if policy.principal.uses_hierarchy() || policy.resource.uses_hierarchy() {
+        part.hierarchy = true;
         part.look_into(0);
     }
     part

@@ -14,7 +14,7 @@ use super::cedar::{
     Effect as CedarEffect, Policy, PolicyID, Template, ValidationMode as CedarValidation,
     ValidationResult, Validator,
 };
-use super::diagnostics::{full_message, problem_of};
+use super::diagnostics::{self, full_message, problem_of};
 use super::engine::Reference;
 use super::entities::{self, EntityStore};
 use super::index::ScopeIndex;
@@ -210,9 +210,10 @@ fn validate(
         MAX_LEVEL,
     ));
     for error in result.validation_errors() {
-        problems.push(PolicyProblem {
+        let id = PolicyID::from_string(error.policy_id());
+        diagnostics::add(problems, severity, || PolicyProblem {
             severity,
-            ..located(policies, &PolicyID::from_string(error.policy_id()), error)
+            ..located(policies, &id, error)
         });
     }
     for warning in result.validation_warnings() {
@@ -225,7 +226,7 @@ fn validate(
             Some(CedarEffect::Permit) => Severity::Warning,
             Some(CedarEffect::Forbid) | None => severity,
         };
-        problems.push(PolicyProblem {
+        diagnostics::add(problems, severity, || PolicyProblem {
             severity,
             ..located(policies, &id, warning)
         });
@@ -238,14 +239,10 @@ fn located(
     diagnostic: &dyn miette::Diagnostic,
 ) -> PolicyProblem {
     let file = policies.files.get(id).map_or("", |file| file.as_ref());
-    let policy = policies
-        .compiled
-        .iter()
-        .find(|policy| policy.cedar.id() == id);
     let template = policies.set.get_template(id);
-    let loc = policy.map_or_else(
+    let loc = policies.set.get(id).map_or_else(
         || template.and_then(|template| template.loc()),
-        |policy| policy.cedar.loc(),
+        |policy| policy.loc(),
     );
     let text = loc.map_or("", |loc| loc.src.as_ref());
     let problem = problem_of(file, text, diagnostic);
@@ -254,7 +251,7 @@ fn located(
     }
     // Some of Cedar's findings point at no expression; then the policy is the place.
     let message = full_message(diagnostic);
-    super::diagnostics::at_location(PolicyProblem { message, ..problem }, loc)
+    diagnostics::at_location(PolicyProblem { message, ..problem }, loc)
 }
 
 /// Policies that name neither entities nor types cannot be indexed: each is evaluated for every request of its actions.

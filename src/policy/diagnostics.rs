@@ -2,7 +2,7 @@
 
 use miette::Diagnostic;
 
-use crate::model::PolicyProblem;
+use crate::model::{PolicyProblem, Severity};
 
 use super::cedar::Loc;
 
@@ -22,7 +22,24 @@ impl Lines {
     }
 }
 
-/// A problem for each error that `diagnostic` holds: itself, then those related to it.
+/// How many problems of one severity are worth telling. To find the places of a hundred thousand takes minutes, and nobody reads them.
+const MAX_PROBLEMS: usize = 1_000;
+
+/// Adds what `problem` makes, unless there are enough of its severity already; then it changes nothing.
+pub(super) fn add(
+    problems: &mut Vec<PolicyProblem>,
+    severity: Severity,
+    problem: impl FnOnce() -> PolicyProblem,
+) {
+    let alike = problems
+        .iter()
+        .filter(|problem| problem.severity == severity);
+    if alike.count() < MAX_PROBLEMS {
+        problems.push(problem());
+    }
+}
+
+/// A problem for each error that `diagnostic` holds: itself, then those related to it; if they are too many, only the first.
 pub(super) fn problems_of(
     file: &str,
     text: &str,
@@ -30,7 +47,8 @@ pub(super) fn problems_of(
 ) -> Vec<PolicyProblem> {
     let mut problems = vec![problem_of(file, text, diagnostic)];
     if let Some(related) = diagnostic.related() {
-        problems.extend(related.map(|error| problem_of(file, text, error)));
+        let first = related.take(MAX_PROBLEMS);
+        problems.extend(first.map(|error| problem_of(file, text, error)));
     }
     problems
 }

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use serde_json::value::RawValue;
 
-use crate::model::PolicyProblem;
+use crate::model::{PolicyProblem, Severity};
 
 use super::cedar::{
     CoreSchema, Entities, Entity, EntityJsonParser, EntityUID, Extensions, NoEntitiesSchema,
     TCComputation,
 };
-use super::diagnostics::full_message;
+use super::diagnostics::{self, full_message};
 use super::schema::Schema;
 
 /// Stored entities, each with all its ancestors. Never changes within a snapshot.
@@ -54,19 +54,21 @@ pub(super) fn read(
             let entity = match reader.read(raw) {
                 Ok(entity) => entity,
                 Err(message) => {
-                    problems.push(place(message));
+                    diagnostics::add(problems, Severity::Error, || place(message));
                     continue;
                 }
             };
             if let Some((path, text, offset)) =
                 places.insert(entity.uid().clone(), (path, text, offset))
             {
-                let first = PolicyProblem::error(path, "").at_offset(text, offset);
-                problems.push(place(format!(
-                    "the entity `{}` is described twice, first at {path}:{}",
-                    entity.uid(),
-                    first.line
-                )));
+                diagnostics::add(problems, Severity::Error, || {
+                    let first = PolicyProblem::error(path, "").at_offset(text, offset);
+                    place(format!(
+                        "the entity `{}` is described twice, first at {path}:{}",
+                        entity.uid(),
+                        first.line
+                    ))
+                });
                 continue;
             }
             entities.push(entity);

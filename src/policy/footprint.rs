@@ -24,6 +24,8 @@ pub(super) struct Footprint {
     pub(super) tags: bool,
     /// How many entities deep an evaluation can look: 0 if it looks into none, 1 for `principal.team`, 2 for `principal.team.lead`.
     pub(super) level: u32,
+    /// Whether it is tested what entities are in.
+    pub(super) hierarchy: bool,
     /// The entities that conditions name.
     pub(super) literals: BTreeSet<EntityUID>,
 }
@@ -41,6 +43,7 @@ impl Footprint {
         self.whole_context |= other.whole_context;
         self.all_attributes |= other.all_attributes;
         self.tags |= other.tags;
+        self.hierarchy |= other.hierarchy;
         self.level = self.level.max(other.level);
         merge_missing(&mut self.context, &other.context);
         merge_missing(&mut self.attributes, &other.attributes);
@@ -73,6 +76,7 @@ impl Footprint {
                 self.whole_context = true;
                 self.all_attributes = true;
                 self.tags = true;
+                self.hierarchy = true;
                 self.look_into(u32::MAX)
             }
             ExprKind::If {
@@ -146,6 +150,7 @@ impl Footprint {
         self.visit(right);
         match op {
             BinaryOp::In => {
+                self.hierarchy = true;
                 self.look_into(depth);
                 0
             }

@@ -11,7 +11,7 @@ use crate::model::{Effect, PolicyProblem, Rule, Severity};
 use super::cedar::{
     Annotation, AnyId, EntityUID, Loc, Policy, PolicyID, SlotId, Template, parse_policyset,
 };
-use super::diagnostics::{Lines, at_location, full_message, problems_of};
+use super::diagnostics::{self, Lines, at_location, full_message, problems_of};
 use super::guard::{self, Grammar};
 use super::policies::{ActionScope, CompiledPolicy, Policies, Scope};
 
@@ -146,9 +146,9 @@ impl Reader<'_> {
         let annotations = annotations_of(template.annotations());
         let Some(id) = annotations.get("id").cloned() else {
             let problem =
-                PolicyProblem::error(file.as_ref(), "a template without `@id` cannot be linked");
-            self.problems
-                .push(at_location(problem, template.loc()).with_help("give it an `@id(\"name\")`"));
+                PolicyProblem::error(file.as_ref(), "a template without `@id` cannot be linked")
+                    .with_help("give it an `@id(\"name\")`");
+            self.report(problem, template.loc());
             return;
         };
         if !self.take_id(file, template.loc(), &id) {
@@ -178,22 +178,19 @@ impl Reader<'_> {
         let id = match (annotations.get("id"), policy.effect()) {
             (Some(id), _) if id.is_empty() => {
                 let problem = PolicyProblem::error(file.as_ref(), "`@id` is empty");
-                self.problems
-                    .push(at_location(problem, loc).with_help("write `@id(\"name\")`"));
+                self.report(problem.with_help("write `@id(\"name\")`"), loc);
                 return None;
             }
             (Some(id), _) => id.clone(),
             (None, super::cedar::Effect::Forbid) => {
                 let problem = PolicyProblem::error(file.as_ref(), "a forbid has no `@id`");
                 let help = "give it an `@id(\"name\")`: denials and approvals are explained by it";
-                self.problems
-                    .push(at_location(problem, loc).with_help(help));
+                self.report(problem.with_help(help), loc);
                 return None;
             }
             (None, super::cedar::Effect::Permit) => {
                 let problem = PolicyProblem::warning(file.as_ref(), "a permit has no `@id`");
-                self.problems
-                    .push(at_location(problem, loc).with_help("give it an `@id(\"name\")`"));
+                self.report(problem.with_help("give it an `@id(\"name\")`"), loc);
                 format!("{file}#{}", number.saturating_add(1))
             }
         };
@@ -205,7 +202,7 @@ impl Reader<'_> {
             let message = format!("the id `{id}` is taken by the policy at {first}");
             let problem = PolicyProblem::error(file.as_ref(), message)
                 .with_help("an id names one policy in the whole directory");
-            self.problems.push(at_location(problem, loc));
+            self.report(problem, loc);
             return false;
         }
         self.places.insert(id.to_owned(), Place::of(file, loc));
@@ -257,6 +254,12 @@ impl Reader<'_> {
         });
     }
 
+    /// Adds `problem` with its place.
+    fn report(&mut self, problem: PolicyProblem, loc: Option<&Loc>) {
+        let severity = problem.severity;
+        diagnostics::add(self.problems, severity, || at_location(problem, loc));
+    }
+
     /// What the policy does, and for a gate its rule.
     fn gate_of(
         &mut self,
@@ -285,8 +288,8 @@ impl Reader<'_> {
                 "a gate is a forbid: permit the action, and forbid what needs approval".to_owned(),
             ),
         };
-        let problem = at_location(PolicyProblem::error(file.as_ref(), message), policy.loc());
-        self.problems.push(problem.with_help(help));
+        let problem = PolicyProblem::error(file.as_ref(), message).with_help(help);
+        self.report(problem, policy.loc());
         Err(())
     }
 
@@ -318,9 +321,8 @@ impl Reader<'_> {
                         file.as_ref(),
                         format!("`@{key}` means nothing here"),
                     );
-                    let problem = at_location(problem, policy.loc());
-                    self.problems
-                        .push(problem.with_help(format!("did you mean `@{known}`?")));
+                    let problem = problem.with_help(format!("did you mean `@{known}`?"));
+                    self.report(problem, policy.loc());
                 }
             }
         }
@@ -341,10 +343,11 @@ impl Reader<'_> {
         };
         let file: Arc<str> = Arc::from(path);
         for link in links {
-            let place = text.find(&format!("\"{}\"", link.id)).unwrap_or(0);
             if let Err(message) = self.add_link(&file, &link) {
-                self.problems
-                    .push(PolicyProblem::error(path, message).at_offset(text, place));
+                diagnostics::add(self.problems, Severity::Error, || {
+                    let place = text.find(&format!("\"{}\"", link.id)).unwrap_or(0);
+                    PolicyProblem::error(path, message).at_offset(text, place)
+                });
             }
         }
     }

@@ -87,6 +87,13 @@ impl EntityTypes {
         self.declared.get(name).is_some_and(|info| info.is_bare)
     }
 
+    /// Whether entities of this type can be in others.
+    pub(super) fn can_be_in_groups(&self, name: &str) -> bool {
+        self.declared
+            .get(name)
+            .is_none_or(|info| !info.ancestors.is_empty())
+    }
+
     /// Checks that `uid` can exist.
     ///
     /// # Errors

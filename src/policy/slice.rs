@@ -58,6 +58,7 @@ pub(super) fn collect(
         found, mut missing, ..
     } = collector;
     missing.sort();
+    missing.dedup();
     let entities = Entities::new()
         .add_entities(
             found,
@@ -127,12 +128,30 @@ impl Collector<'_> {
             match self.find(&uid) {
                 Some(entity) => {
                     self.follow(&entity, depth.saturating_add(1));
+                    self.check_ancestors(&entity);
                     self.found.push(entity);
                 }
                 None => self.note_missing(&uid),
             }
         }
         Ok(())
+    }
+
+    /// An ancestor that is nowhere could itself be in groups nobody knows of, so what the entity is in is not known.
+    fn check_ancestors(&mut self, entity: &Entity) {
+        if !self.prepared.action.footprint.hierarchy {
+            return;
+        }
+        for ancestor in entity.ancestors() {
+            let is_known = self.described.contains_key(ancestor)
+                || self.snapshot.store.get(ancestor).is_some();
+            if !is_known && !ancestor.entity_type().is_action() {
+                let ancestor = from_uid(ancestor);
+                if self.snapshot.types.can_be_in_groups(&ancestor.type_name) {
+                    self.missing.push(ancestor);
+                }
+            }
+        }
     }
 
     fn find(&self, uid: &EntityUID) -> Option<Arc<Entity>> {

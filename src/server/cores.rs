@@ -85,6 +85,8 @@ impl Dispatcher {
 pub(super) struct Cores {
     threads: Vec<Core>,
     stop: CancellationToken,
+    /// Ends the draining before its time.
+    hurry: CancellationToken,
     drain_timeout: Arc<std::sync::OnceLock<Duration>>,
     max_connections: usize,
 }
@@ -92,7 +94,7 @@ pub(super) struct Cores {
 impl Cores {
     /// Starts the configured number of threads.
     pub(super) fn start(config: &ServerConfig, api: &Api) -> Result<Self, StartError> {
-        let stop = CancellationToken::new();
+        let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         let drain_timeout = Arc::new(std::sync::OnceLock::new());
         let limits = ConnectionLimits {
             max_concurrent_streams: config.max_concurrent_streams,
@@ -109,6 +111,7 @@ impl Cores {
                 clock: CoarseTimer::default(),
                 limits,
                 stop: stop.clone(),
+                hurry: hurry.clone(),
                 drain_timeout: Arc::clone(&drain_timeout),
             };
             let thread = worker.start(number)?;
@@ -121,6 +124,7 @@ impl Cores {
         Ok(Self {
             threads: cores,
             stop,
+            hurry,
             drain_timeout,
             max_connections: config.max_connections,
         })
@@ -136,6 +140,11 @@ impl Cores {
                 .collect(),
             max_connections: self.max_connections,
         }
+    }
+
+    /// What ends the draining at once, for whoever is in a hurry.
+    pub(super) fn hurry(&self) -> CancellationToken {
+        self.hurry.clone()
     }
 
     /// Asks every peer to leave, waits at most `timeout`, and answers how many connections were cut off.
@@ -155,6 +164,7 @@ struct Worker {
     clock: CoarseTimer,
     limits: ConnectionLimits,
     stop: CancellationToken,
+    hurry: CancellationToken,
     drain_timeout: Arc<std::sync::OnceLock<Duration>>,
 }
 
@@ -203,7 +213,11 @@ impl Worker {
         }
         tasks.close();
         let timeout = self.drain_timeout.get().copied().unwrap_or_default();
-        let _ = tokio::time::timeout(timeout, tasks.wait()).await;
+        tokio::select! {
+            () = tasks.wait() => {}
+            () = tokio::time::sleep(timeout) => {}
+            () = self.hurry.cancelled() => {}
+        }
         tasks.len()
     }
 

@@ -27,6 +27,7 @@ use crate::model::PolicyProblem;
 pub use clock::SystemClock;
 pub use parts::{Parts, compile_options};
 pub use sample::SampleSet;
+pub use watch::Signals;
 
 use cores::Cores;
 use listen::Listeners;
@@ -113,13 +114,14 @@ impl Server {
         let api = Api::new(&parts.authorizer, &parts.reloader, health_service)
             .map_err(|error| StartError::Descriptors(error.to_string()))?;
         let cores = Cores::start(&config.server, &api)?;
-        let listeners = Listeners::start(&config.server, &background, &cores)?;
+        // Before anybody can ask for a reload: the first good one must not go by unseen.
         let watch = watch::start(
             &parts,
             to_std(config.policy.rescan_interval),
             health.clone(),
             background.handle().clone(),
         )?;
+        let listeners = Listeners::start(&config.server, &background, &cores)?;
         Ok(Self {
             addresses: listeners.addresses().clone(),
             background,
@@ -142,13 +144,28 @@ impl Server {
         &self.parts
     }
 
-    /// Waits for SIGTERM or SIGINT, reloading at each SIGHUP.
+    /// Begins to receive signals, so that from here on none of them ends the process by itself.
     ///
     /// # Errors
     /// When signals cannot be received.
-    pub fn wait_for_stop(&self) -> std::io::Result<()> {
-        self.background
-            .block_on(watch::until_stopped(Arc::clone(&self.parts.reloader)))
+    pub fn signals(&self) -> std::io::Result<Signals> {
+        let _entered = self.background.enter();
+        Signals::receive()
+    }
+
+    /// Serves until SIGTERM or SIGINT, reloading at each SIGHUP, and then stops; a second SIGTERM or SIGINT cuts off what is under way.
+    ///
+    /// Answers how many connections were cut off.
+    pub fn run(self, mut signals: Signals) -> usize {
+        let reloader = Arc::clone(&self.parts.reloader);
+        self.background.block_on(signals.until_stopped(&reloader));
+        tracing::info!("stopping: calls under way may end");
+        let hurry = self.cores.hurry();
+        self.background.spawn(async move {
+            signals.until_stopped(&reloader).await;
+            hurry.cancel();
+        });
+        self.stop()
     }
 
     /// Stops: tells health checks, takes no new connections, lets calls under way end, at most for the drain timeout.

@@ -1,11 +1,11 @@
-//! Reloads when the directory changes, when it is time to look again, and at SIGHUP.
+//! Reloads when the directory changes, when it is time to look again, and at SIGHUP; waits for the order to stop.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic_health::server::HealthReporter;
 
 use crate::storage::policy_dir::{DirWatch, PolicyDir};
@@ -107,19 +107,35 @@ impl Watcher {
     }
 }
 
-/// Waits for SIGTERM or SIGINT; reloads at each SIGHUP.
-pub(super) async fn until_stopped(reloader: Arc<Reloader>) -> std::io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hang_up = signal(SignalKind::hangup())?;
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => {
-                let reloader = Arc::clone(&reloader);
-                // How it went is in the log and in the status.
-                tokio::task::spawn_blocking(move || reloader.reload()).await.ok();
+/// The signals that a server minds, from the moment this is made: before that, the first of them ends the process.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    /// Begins to receive them, within a runtime.
+    pub(super) fn receive() -> std::io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for SIGTERM or SIGINT; reloads at each SIGHUP.
+    pub(super) async fn until_stopped(&mut self, reloader: &Arc<Reloader>) {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return,
+                _ = self.interrupt.recv() => return,
+                _ = self.hang_up.recv() => {
+                    let reloader = Arc::clone(reloader);
+                    // How it went is in the log and in the status.
+                    tokio::task::spawn_blocking(move || reloader.reload()).await.ok();
+                }
             }
         }
     }

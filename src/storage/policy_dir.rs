@@ -47,7 +47,7 @@ impl PolicyDir {
     /// # Errors
     /// Why it cannot be watched.
     pub fn watch(&self) -> Result<DirWatch, notify::Error> {
-        let watched = self.identity();
+        let identity = self.identity();
         let (sender, changes) = mpsc::channel();
         let mut watcher =
             notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
@@ -59,7 +59,7 @@ impl PolicyDir {
         watcher.watch(&self.root, RecursiveMode::Recursive)?;
         Ok(DirWatch {
             _watcher: watcher,
-            watched,
+            identity,
             changes,
         })
     }
@@ -191,7 +191,7 @@ struct Identity {
 #[derive(Debug)]
 pub struct DirWatch {
     _watcher: notify::RecommendedWatcher,
-    watched: Option<Identity>,
+    identity: Option<Identity>,
     changes: mpsc::Receiver<()>,
 }
 
@@ -210,6 +210,6 @@ impl DirWatch {
     /// Whether what is watched is still the directory that `dir` leads to. One that was replaced, or that a link does not lead to any
     /// more, tells of nothing.
     pub fn is_of(&self, dir: &PolicyDir) -> bool {
-        self.watched.is_some() && self.watched == dir.identity()
+        self.identity.is_some() && self.identity == dir.identity()
     }
 }

@@ -229,11 +229,14 @@ fn a_reference_in_the_context_must_be_there_if_policies_look_into_it() {
 fn what_the_request_describes_is_not_missing() {
     let request = read("User::\"ghost\"", "Doc::\"d\"");
     let forbid = "forbid (principal in Team::\"contractors\", action, resource)";
-    let inside = request.clone().describe(
+    let inside_unknown = request.clone().describe(
         "User::\"ghost\"",
         &json!({"level": 1}),
         &["Team::\"contractors\""],
     );
+    let inside = inside_unknown
+        .clone()
+        .describe("Team::\"contractors\"", &json!({}), &[]);
     let outside = request.describe("User::\"ghost\"", &json!({"level": 1}), &[]);
     check(
         forbid,
@@ -242,6 +245,14 @@ fn what_the_request_describes_is_not_missing() {
         "DENY forbidden by f",
     );
     check(forbid, &outside, "ALLOW by p", "ALLOW by p");
+    // What a team nobody knows is in is not known, and so neither is what its members are in.
+    let elsewhere = "forbid (principal in Team::\"elsewhere\", action, resource)";
+    check(
+        elsewhere,
+        &inside_unknown,
+        "DENY missing Team::\"contractors\"",
+        "ALLOW by p",
+    );
 }
 
 #[test]

@@ -9,6 +9,8 @@ mod hazards;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod hostile_files;
+#[cfg(test)]
 mod random;
 #[cfg(test)]
 mod semantics;

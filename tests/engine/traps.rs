@@ -170,7 +170,7 @@ fn membership_is_tested_against_each_element_of_a_set() {
         &snapshot,
         &[
             (read("u"), FORBIDDEN),
-            (read("v"), ALLOWED),
+            (read("v"), "DENY missing Team::\"absent\""),
             (owners(json!([])), ALLOWED),
             (owners(json!([user("v")])), ALLOWED),
             (owners(json!([user("v"), user("u")])), FORBIDDEN),
@@ -407,7 +407,10 @@ fn described_parents_decide_about_membership() {
             (new(&[]), ALLOWED),
             (new(&["Team::\"colours\""]), FORBIDDEN),
             (new(&["Team::\"red\""]), FORBIDDEN),
-            (new(&["Team::\"blue\"", "Team::\"red\""]), FORBIDDEN),
+            (
+                new(&["Team::\"blue\"", "Team::\"red\""]),
+                "DENY missing Team::\"absent\"",
+            ),
         ],
     );
     let chain = |end: &str| new(&["Team::\"new\""]).describe("Team::\"new\"", &json!({}), &[end]);

@@ -226,7 +226,7 @@ fn a_refusal_says_what_was_expected() {
         ),
         (
             number(9e15 * 2.0),
-            "`context.count`: 18000000000000000 is beyond 2^53 - 1, where JSON numbers lose digits; send it as a text",
+            "`context.count`: a number beyond 2^53 - 1 cannot be sent: as a JSON number it would be rounded",
         ),
     ] {
         let refusal = pdp

@@ -75,10 +75,13 @@ fn a_mistake_is_shown_with_its_line() {
     let folder = Folder::sample();
     folder.edit("compute.cedar", "context.count > 8", "context.cuont > 8");
     let run = on(&folder, &["check"]);
-    run.expect(1, "error: attribute `cuont`");
     run.expect(
         1,
-        " --> compute.cedar:40:8\n   |\n40 | when { context.cuont > 8 };\n   |        ^\n",
+        "attribute `cuont` in context for Action::\"StartInstances\" not found",
+    );
+    run.expect(
+        1,
+        " --> compute.cedar:41:8\n   |\n41 | when { context.cuont > 8 };\n   |        ^\n",
     );
     assert_eq!(run.err, "1 error\n");
     on(&folder, &["test"]).expect(2, "the policies do not compile, so no case was run");
@@ -100,7 +103,7 @@ fn a_report_for_programs_has_the_same_places() {
     );
     assert_eq!(
         (&problem["line"], &problem["column"]),
-        (&40.into(), &8.into())
+        (&41.into(), &8.into())
     );
     assert_eq!(problem["source_line"], "when { context.cuont > 8 };");
 }
@@ -128,7 +131,7 @@ fn the_attributes_that_matter_are_shown_on_request() {
 #[test]
 fn a_case_that_does_not_hold_is_shown_in_every_format() {
     let folder = Folder::sample();
-    folder.edit("compute.cedar", "context.count > 8", "context.count > 80");
+    folder.edit("compute.cedar", "context.count > 8", "context.count > 9");
     let text = on(&folder, &["test"]);
     text.expect(
         1,

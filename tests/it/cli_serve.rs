@@ -6,9 +6,12 @@ use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use tokio::runtime::Runtime;
+
 use crate::folder::Folder;
 use crate::harness::wait_until;
 use crate::program::{Served, command, countersign, run};
+use crate::wire::AUTHORIZE;
 
 fn file(folder: &Folder, name: &str, text: &str) -> String {
     let path = folder.beside(name);
@@ -132,7 +135,9 @@ fn development_stays_on_loopback() {
 fn development_needs_no_file_at_all() {
     let folder = Folder::of(&[]);
     let mut dev = command(&["serve", "--dev", "--listen", "127.0.0.1:0"]);
-    let served = Served::spawn(dev.current_dir(folder.beside(".")));
+    let empty = folder.beside("empty");
+    fs::create_dir(&empty).unwrap();
+    let served = Served::spawn(dev.current_dir(empty));
     assert_eq!(version(&served), served.announced["policy_version"]);
     served.signal("TERM");
     let (code, err) = served.end();
@@ -218,6 +223,37 @@ fn both_signals_to_stop_end_it_in_order() {
         assert!(!socket.exists());
         drop(silent);
     }
+}
+
+#[test]
+fn a_second_signal_to_stop_cuts_off_what_is_under_way() {
+    let folder = Folder::sample();
+    let config = file(&folder, "c.toml", "[server]\ndrain_timeout = \"1h\"\n");
+    let served = Served::start(&folder.path(), &["--config", &config]);
+    let runtime = Runtime::new().unwrap();
+    // A client that begins a call and does not finish it.
+    let (call, requests) = runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(served.address())
+            .await
+            .unwrap();
+        let (requests, connection) = h2::client::handshake(stream).await.unwrap();
+        runtime.spawn(connection);
+        let mut requests = requests.ready().await.unwrap();
+        let call = http::Request::post(format!("http://{}{AUTHORIZE}", served.address()))
+            .body(())
+            .unwrap();
+        let call = requests.send_request(call, false).unwrap();
+        (call, requests.ready().await.unwrap())
+    });
+    served.signal("TERM");
+    wait_until("the client is asked to leave", || {
+        runtime.block_on(requests.clone().ready()).is_err()
+    });
+    served.signal("TERM");
+    let (code, err) = served.end();
+    assert_eq!(code, Some(0));
+    assert!(err.contains("connections were cut off"), "{err}");
+    drop(call);
 }
 
 #[test]
