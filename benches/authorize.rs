@@ -3,11 +3,10 @@
 //! `cargo bench --bench authorize`. Single calls, kept and evaluated, and batches of 32.
 
 #![expect(
-    missing_docs,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a bench stops at the unexpected, and criterion's macros make public items"
+    reason = "a bench stops at the unexpected"
 )]
 
 mod workload;

@@ -4,11 +4,10 @@
 //! slice, index and evaluation; `cedar` is Cedar's own authorizer on the same policies and entities.
 
 #![expect(
-    missing_docs,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a bench stops at the unexpected, and criterion's macros make public items"
+    reason = "a bench stops at the unexpected"
 )]
 
 mod workload;

@@ -17,8 +17,7 @@
     clippy::indexing_slicing,
     clippy::disallowed_methods,
     clippy::print_stdout,
-    clippy::cast_precision_loss,
-    clippy::exit,
+    clippy::pedantic,
     reason = "a bench measures real time, prints, and stops at the unexpected"
 )]
 

@@ -14,6 +14,9 @@
 
 #![expect(
     clippy::disallowed_methods,
+    clippy::pedantic,
+    elided_lifetimes_in_paths,
+    unreachable_pub,
     reason = "its threads measure real time, without a runtime"
 )]
 

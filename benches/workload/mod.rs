@@ -1,7 +1,12 @@
 //! Policy sets, entities and requests of any size, for the benches.
 
 // Each bench uses its part of this module.
-#![allow(dead_code, reason = "shared by several benches")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::pedantic,
+    reason = "each bench uses its part"
+)]
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -12,7 +17,7 @@ use countersign::usecase::on_large_stack;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
-const SCHEMA: &str = r#"
+const SCHEMA: &str = r"
 entity Group in [Group];
 entity User in [Group] { department: String, level: Long };
 entity Folder in [Folder];
@@ -22,7 +27,7 @@ action view, edit, share, delete appliesTo {
   resource: Document,
   context: { hour: Long, source: ipaddr, mfa: Bool, request_id: String, ticket: String }
 };
-"#;
+";
 
 const RULES: &str = "[rule.review]\ntitle = \"Review\"\napprovals = 1\nexpires_after = \"30m\"\nredeem_within = \"10m\"\n";
 

@@ -359,9 +359,10 @@ fn to_integer(number: f64) -> Result<i64, String> {
         ));
     }
     if number.abs() > MAX_EXACT_INTEGER {
-        return Err(format!(
+        return Err(
             "a number beyond 2^53 - 1 cannot be sent: as a JSON number it would be rounded"
-        ));
+                .to_owned(),
+        );
     }
     #[expect(
         clippy::cast_possible_truncation,

@@ -1,4 +1,4 @@
-//! Authorize and BatchAuthorize as they are served: the same as through the generated service, with answers encoded by `answer`.
+//! `Authorize` and `BatchAuthorize` as they are served: the same as through the generated service, with answers encoded by `answer`.
 
 use std::convert::Infallible;
 use std::pin::Pin;

@@ -68,7 +68,7 @@ pub fn run_cases(snapshot: &Snapshot, bundle: &Bundle) -> CaseReport {
         match serde_saphyr::from_str::<Suite>(text) {
             Ok(suite) => run_suite(snapshot, path, text, suite, &mut report),
             Err(error) => {
-                let problem = PolicyProblem::error(path, error.to_string());
+                let problem = unreadable(path, text, &error);
                 report
                     .unreadable
                     .push(problem.with_help("see `docs/policies.md` for the form of a case"));
@@ -83,6 +83,18 @@ pub fn run_cases(snapshot: &Snapshot, bundle: &Bundle) -> CaseReport {
         .map(|policy| (policy.id.clone(), policy.effect, policy.location()))
         .collect();
     report
+}
+
+/// The reader's own words, without the place that it says among them.
+fn unreadable(path: &str, text: &str, error: &serde_saphyr::Error) -> PolicyProblem {
+    let message = error.without_snippet().to_string();
+    let Some(location) = error.location() else {
+        return PolicyProblem::error(path, message);
+    };
+    let (line, column) = (location.line(), location.column());
+    let message = message.replace(&format!(" at line {line}, column {column}"), "");
+    let to_u32 = |number| u32::try_from(number).unwrap_or(u32::MAX);
+    PolicyProblem::error(path, message).at_line(text, to_u32(line), to_u32(column))
 }
 
 fn run_suite(snapshot: &Snapshot, path: &str, text: &str, suite: Suite, report: &mut CaseReport) {

@@ -45,7 +45,7 @@ pub(super) fn read(
 ) -> EntityStore {
     let mut entities: Vec<Entity> = Vec::new();
     // Lines are counted only for those that have a problem.
-    let mut places: HashMap<EntityUID, (&str, &str, usize)> = HashMap::new();
+    let mut places: HashMap<EntityUID, Place<'_>> = HashMap::new();
     let reader = EntityReader::new(schema);
     for (path, text) in files {
         for (raw, offset) in split(path, text, problems) {
@@ -74,11 +74,18 @@ pub(super) fn read(
             entities.push(entity);
         }
     }
-    close(entities, problems)
+    close(entities, &places, problems)
 }
 
+/// Where an entity is described: path and text of the file, and the offset in it.
+type Place<'t> = (&'t str, &'t str, usize);
+
 /// Adds to each entity the ancestors of its parents.
-fn close(entities: Vec<Entity>, problems: &mut Vec<PolicyProblem>) -> EntityStore {
+fn close(
+    entities: Vec<Entity>,
+    places: &HashMap<EntityUID, Place<'_>>,
+    problems: &mut Vec<PolicyProblem>,
+) -> EntityStore {
     let closed = Entities::from_entities(
         entities,
         None::<&NoEntitiesSchema>,
@@ -93,10 +100,18 @@ fn close(entities: Vec<Entity>, problems: &mut Vec<PolicyProblem>) -> EntityStor
                 .collect(),
         },
         Err(error) => {
-            problems.push(
-                PolicyProblem::error("entities", full_message(&error))
-                    .with_help("an entity must not be its own ancestor"),
-            );
+            let message = full_message(&error);
+            // Cedar names an entity of the circle at the end of its sentence, and tells it in no other way.
+            let named = places
+                .iter()
+                .find(|(uid, _)| message.ends_with(&format!("`{uid}`")));
+            let problem = match named {
+                Some((_, (path, text, offset))) => {
+                    PolicyProblem::error(*path, message).at_offset(text, *offset)
+                }
+                None => PolicyProblem::error("entities", message),
+            };
+            problems.push(problem.with_help("an entity must not be its own ancestor"));
             EntityStore::default()
         }
     }

@@ -11,6 +11,10 @@ use super::cedar::{BinaryOp, EntityUID, Expr, ExprKind, Literal, Value, Var};
 
 /// What some policies can read.
 #[derive(Clone, Debug, Default, PartialEq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a question of its own about what can be read"
+)]
 pub(super) struct Footprint {
     /// Whether the whole context is used as a value, as in `context == {..}`.
     pub(super) whole_context: bool,

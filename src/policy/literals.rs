@@ -43,17 +43,17 @@ impl Bucket {
             self.always.push(position);
             return;
         };
-        let known = self
+        if !self
             .by_attribute
             .iter()
-            .position(|(known, _)| *known == attribute);
-        let shelf = match known {
-            Some(index) => self.by_attribute.get_mut(index),
-            None => {
-                self.by_attribute.push((attribute, Map::default()));
-                self.by_attribute.last_mut()
-            }
-        };
+            .any(|(known, _)| *known == attribute)
+        {
+            self.by_attribute.push((attribute.clone(), Map::default()));
+        }
+        let shelf = self
+            .by_attribute
+            .iter_mut()
+            .find(|(known, _)| *known == attribute);
         if let Some((_, by_literal)) = shelf {
             by_literal.entry(literal).or_default().push(position);
         }
@@ -69,7 +69,7 @@ impl Bucket {
                     .values()
                     .for_each(|positions| found.extend(positions)),
                 Some(ValueKind::Lit(literal)) => {
-                    found.extend(by_literal.get(literal).into_iter().flatten())
+                    found.extend(by_literal.get(literal).into_iter().flatten());
                 }
                 // Equal to no literal.
                 Some(ValueKind::Set(_) | ValueKind::Record(_) | ValueKind::ExtensionValue(_)) => {}
@@ -103,6 +103,10 @@ impl Attribute {
 }
 
 /// The comparison with a literal that a condition begins with, if it does.
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever is not a comparison is filed under always"
+)]
 fn first_comparison(condition: &Expr) -> Option<(Attribute, Literal)> {
     match condition.expr_kind() {
         ExprKind::And { left, .. } => first_comparison(left),
@@ -119,6 +123,10 @@ fn first_comparison(condition: &Expr) -> Option<(Attribute, Literal)> {
     }
 }
 
+#[expect(
+    clippy::wildcard_enum_match_arm,
+    reason = "whatever is not an attribute is filed under always"
+)]
 fn attribute(expr: &Expr) -> Option<Attribute> {
     let ExprKind::GetAttr { expr, attr } = expr.expr_kind() else {
         return None;
@@ -136,8 +144,8 @@ fn attribute(expr: &Expr) -> Option<Attribute> {
 }
 
 fn literal(expr: &Expr) -> Option<Literal> {
-    match expr.expr_kind() {
-        ExprKind::Lit(literal) => Some(literal.clone()),
-        _ => None,
+    if let ExprKind::Lit(literal) = expr.expr_kind() {
+        return Some(literal.clone());
     }
+    None
 }

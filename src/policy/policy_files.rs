@@ -353,6 +353,9 @@ impl Reader<'_> {
     }
 
     fn add_link(&mut self, file: &Arc<str>, link: &Link) -> Result<(), String> {
+        if link.id.is_empty() {
+            return Err("a `link_id` is empty".to_owned());
+        }
         if let Some(first) = self.places.get(&link.id) {
             return Err(format!(
                 "the id `{}` is taken by the policy at {first}",

@@ -116,9 +116,9 @@ enum Wait {
     Redeem(String, Request),
     /// Many policies must be evaluated, or the evaluation is to be checked.
     Evaluate {
-        plan: Plan,
+        plan: Box<Plan>,
         is_sampled: bool,
-        asked: Asked,
+        asked: Box<Asked>,
     },
     /// Humans must be asked.
     Ask(Arc<CachedDecision>, Request),
@@ -211,9 +211,9 @@ impl Authorizer {
         let is_sampled = engine == Engine::Index && active.is_sampled(self.settings.shadow_one_in);
         if is_sampled || plan.evaluations(engine) > INLINE_EVALUATIONS {
             let wait = Wait::Evaluate {
-                plan,
+                plan: Box::new(plan),
                 is_sampled,
-                asked: (mode, beside, prepared),
+                asked: Box::new((mode, beside, prepared)),
             };
             return Ok(Step::waits(active, wait));
         }
@@ -236,9 +236,9 @@ impl Authorizer {
                 is_sampled,
                 asked,
             } => {
-                let decided = evaluate_apart(&active, plan, is_sampled).await?;
+                let decided = evaluate_apart(&active, *plan, is_sampled).await?;
                 let decision = active.keep(&asked.2, decided);
-                match self.conclude(&active, decision, asked) {
+                match self.conclude(&active, decision, *asked) {
                     Step::Done(authorized) => Ok(authorized),
                     Step::Waits(waiting) => Box::pin(self.finish(waiting)).await,
                 }

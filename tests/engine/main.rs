@@ -1,5 +1,14 @@
 //! The engine, from the outside: what it decides, what it refuses, and that stock Cedar agrees.
 
+#![expect(
+    clippy::pedantic,
+    clippy::style,
+    clippy::complexity,
+    clippy::wildcard_enum_match_arm,
+    dead_code,
+    reason = "generators and tables read better so"
+)]
+
 #[cfg(test)]
 mod consequences;
 #[cfg(test)]

@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::folder::Folder;
 use crate::harness::{Pdp, Refusal};
 use crate::requests::{
-    Change, agent_deployment, flag, number, role_grant, script, small_start, text,
+    Change, agent_deployment, entity, flag, number, role_grant, script, small_start, text,
 };
 
 fn policy<'e>(explained: &'e ExplainResponse, id: &str) -> &'e PolicyExplanation {
@@ -31,9 +31,8 @@ fn near(explained: &ExplainResponse) -> Vec<[&str; 3]> {
 
 fn deployment_by(pipeline: &str, service: &str) -> AuthorizeRequest {
     let mut request = agent_deployment();
-    let principal = request.principal.as_mut().unwrap();
-    (principal.r#type, principal.id) = ("Pipeline".to_owned(), pipeline.to_owned());
-    request.resource.as_mut().unwrap().id = service.to_owned();
+    request.principal = Some(entity("Pipeline", pipeline));
+    request.resource = Some(entity("Service", service));
     request
 }
 

@@ -60,7 +60,11 @@ impl Load {
                 while !stopped.load(Ordering::Relaxed) && heard.failures.is_empty() {
                     let call = calls.fetch_add(1, Ordering::Relaxed);
                     // Costs below the limit of the gate: they change what must be decided, not the answer.
-                    let cents = if client % 2 == 0 { 4 } else { call % 2_000 };
+                    let cents = if client.is_multiple_of(2) {
+                        4
+                    } else {
+                        call % 2_000
+                    };
                     let cents = f64::from(u32::try_from(cents).unwrap());
                     let request = small_start().context("hourly_cost_cents", number(cents));
                     heard.note(
@@ -75,8 +79,8 @@ impl Load {
         let clients = (0..CLIENTS).map(ask).collect();
         let load = Self {
             stopped,
-            clients,
             calls,
+            clients,
         };
         load.go_on();
         load

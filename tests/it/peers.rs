@@ -87,7 +87,7 @@ fn one_connection_too_many_is_refused_until_another_leaves() {
 #[test]
 fn calls_beyond_those_one_connection_may_have_open_wait_for_their_turn() {
     let pdp = Pdp::start_with(Folder::sample(), |config| {
-        config.server.max_concurrent_streams = 2
+        config.server.max_concurrent_streams = 2;
     });
     // Once it has been answered, the client knows the limit.
     assert_serves(&pdp);

@@ -94,7 +94,7 @@ fn a_port_that_is_taken_is_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     let started = Pdp::try_start(Folder::sample(), |config| {
-        config.server.listen = vec![address]
+        config.server.listen = vec![address];
     });
     let error = started.map(drop).unwrap_err();
     assert_eq!(error.to_string(), format!("cannot listen on `{address}`"));

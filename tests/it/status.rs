@@ -1,4 +1,4 @@
-//! What PolicyService tells, and what it does when it is asked to reload.
+//! What `PolicyService` tells, and what it does when it is asked to reload.
 
 use countersign::grpc::proto::{
     GetPolicyStatusResponse, LoadAttempt, Posture, Severity, ValidationMode,
