@@ -2,7 +2,6 @@
 
 #![expect(
     clippy::pedantic,
-    clippy::style,
     clippy::complexity,
     clippy::wildcard_enum_match_arm,
     dead_code,
