@@ -21,7 +21,7 @@ for name in decode_request load_bundle format_policies; do
   printf '\n%s\n' "$name"
   mkdir "$scratch/$name"
   # New finds go to the scratch folder; the committed corpus is only read.
-  "$target/debug/$name" "$scratch/$name" "tests/fuzz/corpus/$name" -runs=20000 -max_total_time=20 -max_len=16384 \
+  "$target/debug/$name" "$scratch/$name" "tests/fuzz/corpus/$name" -seed=1 -runs=3000 -max_total_time=20 -max_len=16384 \
     -timeout=20 -rss_limit_mb=4096 -artifact_prefix="$scratch/" -print_final_stats=1 2>"$scratch/$name.log" || {
     tail -40 "$scratch/$name.log" >&2
     exit 1
