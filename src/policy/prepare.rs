@@ -173,13 +173,11 @@ fn check_description(
         ));
     };
     refuse_stored(snapshot, &uid, description, field)?;
-    let Some(info) = types.get(&description.uid.type_name) else {
-        return Ok(());
-    };
+    let info = types.get(&description.uid.type_name);
     for (index, parent) in description.parents.iter().enumerate() {
         let field = format!("{field}.parents[{index}]");
         check_type(types, parent, &format!("{field}.type"))?;
-        if !info.ancestors.contains(&parent.type_name) {
+        if info.is_some_and(|info| !info.ancestors.contains(&parent.type_name)) {
             let message = format!(
                 "a `{}` cannot be in a `{}`",
                 description.uid.type_name, parent.type_name
@@ -191,6 +189,9 @@ fn check_description(
             ));
         }
     }
+    let Some(info) = info else {
+        return Ok(());
+    };
     info.shape
         .fit(&mut description.attributes, types, None)
         .map_err(|misfit| mismatch(&format!("{field}.attributes"), &misfit.path, misfit.message))
@@ -215,4 +216,30 @@ fn refuse_stored(
         field,
         message,
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::model::{Record, ValidationMode};
+    use crate::policy::{Bundle, CompileOptions, compile};
+
+    use super::*;
+
+    #[test]
+    fn without_a_schema_a_parent_still_needs_a_type_that_can_exist() {
+        let options = CompileOptions {
+            validation: ValidationMode::Off,
+            ..CompileOptions::default()
+        };
+        let snapshot = compile(&Bundle::new([]), &options).snapshot.unwrap();
+        let user = EntityRef::new("User", "u");
+        let mut request = Request::new(user.clone(), "Read", user.clone(), Record::default());
+        request.entities.push(EntityDescription {
+            uid: user,
+            attributes: Record::default(),
+            parents: vec![EntityRef::new("Te!m", "t")],
+        });
+        let problem = snapshot.prepare(request).unwrap_err();
+        assert_eq!(problem.field, "principal.parents[0].type");
+    }
 }

@@ -249,10 +249,6 @@ fn what_is_nowhere_cannot_change_a_strict_decision() {
     assert!(decided_without_missing > 1_000);
 }
 
-fn is_group(name: &str) -> bool {
-    ["Team", "Folder"].contains(&name)
-}
-
 /// A random entity for every name that the store does not hold.
 fn entities_nowhere(trial: &mut Trial) -> Vec<cedar_policy::Entity> {
     let mut nowhere = Vec::new();
@@ -263,11 +259,7 @@ fn entities_nowhere(trial: &mut Trial) -> Vec<cedar_policy::Entity> {
         for id in names.filter(|_| !known.is_enumerated) {
             let uid = countersign::model::EntityRef::new(name, *id);
             if trial.store.iter().all(|stored| stored.uid != uid) {
-                let mut entity =
-                    random_entity(&mut trial.dice, &trial.schema, position, uid, false);
-                if std::env::var_os("NOPARENTS").is_some() {
-                    entity.parents.clear();
-                }
+                let entity = random_entity(&mut trial.dice, &trial.schema, position, uid, false);
                 nowhere.push(to_entity(&entity));
             }
         }

@@ -182,7 +182,6 @@ fn what_is_no_list_of_entities_is_refused_with_its_place() {
         r#"[{"uid": {"type": "User", "id": 1}, "attrs": {}, "parents": []}]"#.to_owned(),
         entity(r#""attrs": {}, "parents": [{"type": "User", "id": "u"}]"#),
         entity(r#""attrs": {}, "parents": ["User::\"u\""]"#),
-        entity(r#""attrs": {}, "parents": [], "more": 1"#),
     ]);
     for text in texts {
         let files = Files::new("").with("entities/e.json", &text);

@@ -4,7 +4,6 @@
     clippy::pedantic,
     clippy::complexity,
     clippy::wildcard_enum_match_arm,
-    dead_code,
     reason = "generators and tables read better so"
 )]
 
