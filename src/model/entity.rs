@@ -2,10 +2,12 @@
 
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use super::Record;
 
 /// Names an entity: a Cedar type and any string as identifier.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct EntityRef {
     /// The Cedar entity type, such as `Acme::User`.
     pub type_name: String,
@@ -39,7 +41,7 @@ impl fmt::Display for EntityRef {
 }
 
 /// Describes an entity that the store does not hold.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EntityDescription {
     /// Which entity.
     pub uid: EntityRef,

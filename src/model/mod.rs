@@ -37,6 +37,6 @@ pub use limits::RequestLimits;
 pub use posture::{Posture, UnknownMode, ValidationMode};
 pub use problem::{PolicyProblem, Severity};
 pub use request::{Mode, Request, RequestFault, RequestProblem};
-pub use rule::{Quorum, Rule, RuleRequirement};
+pub use rule::{Quorum, Rule, RuleRequirement, Seat};
 pub use status::{LoadAttempt, PolicySetInfo, PolicyVersion};
 pub use value::{Record, Value};

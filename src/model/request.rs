@@ -2,10 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use super::{EntityDescription, EntityRef, Record};
 
 /// Whether a request may have effects beyond its answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// The caller will act on the answer.
     #[default]
@@ -17,8 +20,10 @@ pub enum Mode {
 /// Asks whether `principal` may do `action` on `resource` in `context`.
 ///
 /// Within [`super::RequestLimits`]; whether the words fit the schema is for the snapshot to say.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Request {
+    /// The authenticated service on the connection; empty if callers are not authenticated.
+    pub caller: String,
     /// Who wants to act.
     pub principal: EntityRef,
     /// What they want to do: a short name or a full Cedar UID.
@@ -72,6 +77,7 @@ impl Request {
         context: Record,
     ) -> Self {
         Self {
+            caller: String::new(),
             principal,
             action: action.into(),
             resource,

@@ -3,11 +3,13 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 use super::{PolicyProblem, Posture, ValidationMode};
 
 /// The content digest of a policy directory: the same files always give the same version.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct PolicyVersion(String);
 
 impl PolicyVersion {

@@ -1,11 +1,13 @@
 //! Values of contexts and attributes.
 
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 use super::EntityRef;
 
 /// A value that Cedar knows. There is no null and no fraction.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Value {
     /// True or false.
     Bool(bool),
@@ -105,7 +107,8 @@ impl Value {
 }
 
 /// Named values. Invariant (sorted): by name, each name once.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<(String, Value)>")]
 pub struct Record(Vec<(String, Value)>);
 
 impl Record {
@@ -160,6 +163,12 @@ impl Record {
         self.0
             .iter_mut()
             .map(|(name, value)| (name.as_str(), value))
+    }
+}
+
+impl From<Vec<(String, Value)>> for Record {
+    fn from(pairs: Vec<(String, Value)>) -> Self {
+        pairs.into_iter().collect()
     }
 }
 

@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use crate::model::{EntityDescription, EntityRef, Record, Request, Value};
+use crate::model::{EntityDescription, EntityRef, Record, Request, Seat, Value};
 
-use super::APPROVE_ACTION;
 use super::cedar::EntityUID;
 use super::convert::from_uid;
 
@@ -44,7 +43,8 @@ pub(super) struct RequestCase {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ApproveCase {
-    reviewer: EntityCase,
+    /// Only a name: who may review is stored, never described by a request.
+    reviewer: String,
     rule: String,
     #[serde(default)]
     slot: String,
@@ -53,6 +53,9 @@ pub(super) struct ApproveCase {
     requester: EntityCase,
     #[serde(default)]
     on_behalf_of: Vec<EntityCase>,
+    /// Whether the approval has been escalated.
+    #[serde(default)]
+    escalated: bool,
 }
 
 #[derive(Deserialize)]
@@ -149,47 +152,38 @@ impl RequestCase {
     }
 }
 
-impl ApproveCase {
-    pub(super) fn into_request(self) -> Result<Request, String> {
-        let mut entities = Vec::new();
-        let reviewer = self.reviewer.into_parts(&mut entities)?;
-        let resource = self.resource.into_parts(&mut entities)?;
-        // Requester and chain are names only: the context holds them as records.
-        let mut unused = Vec::new();
-        let requester = self.requester.into_parts(&mut unused)?;
-        let chain = self
-            .on_behalf_of
-            .into_iter()
-            .map(|entity| entity.into_parts(&mut unused).map(|uid| as_record(&uid)))
-            .collect::<Result<Vec<_>, _>>()?;
-        let text = |text: String| Value::String(text);
-        let context = [
-            ("rule".to_owned(), text(self.rule)),
-            ("slot".to_owned(), text(self.slot)),
-            ("action".to_owned(), text(self.action)),
-            ("requester".to_owned(), as_record(&requester)),
-            ("on_behalf_of".to_owned(), Value::Set(chain)),
-        ];
-        Ok(Request {
-            entities,
-            ..Request::new(
-                reviewer,
-                APPROVE_ACTION,
-                resource,
-                context.into_iter().collect(),
-            )
-        })
-    }
+/// What an `approve` case asks.
+pub(super) struct ApproveAsked {
+    pub(super) asked: Request,
+    pub(super) reviewer: EntityRef,
+    pub(super) seat: Seat,
+    pub(super) is_escalated: bool,
 }
 
-fn as_record(uid: &EntityRef) -> Value {
-    let fields = [("type", &uid.type_name), ("id", &uid.id)];
-    Value::Record(
-        fields
+impl ApproveCase {
+    pub(super) fn into_asked(self) -> Result<ApproveAsked, String> {
+        let mut entities = Vec::new();
+        let resource = self.resource.into_parts(&mut entities)?;
+        let requester = self.requester.into_parts(&mut entities)?;
+        let on_behalf_of = self
+            .on_behalf_of
             .into_iter()
-            .map(|(name, text)| (name.to_owned(), Value::String(text.clone())))
-            .collect(),
-    )
+            .map(|entity| entity.into_parts(&mut entities))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(ApproveAsked {
+            asked: Request {
+                entities,
+                on_behalf_of,
+                ..Request::new(requester, self.action, resource, Record::default())
+            },
+            reviewer: parse_uid(&self.reviewer)?,
+            seat: Seat {
+                rule: self.rule,
+                slot: self.slot,
+            },
+            is_escalated: self.escalated,
+        })
+    }
 }
 
 impl EntityCase {

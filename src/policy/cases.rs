@@ -7,10 +7,11 @@ use jiff::Timestamp;
 use crate::model::{Decided, Decision, DenyReason, Effect, Outcome, PolicyProblem, Request};
 
 use super::bundle::{Bundle, FileKind};
-use super::case_files::{Case, Expectation, ExpectedDecision, ExpectedReason, Suite};
+use super::case_files::{ApproveAsked, Case, Expectation, ExpectedDecision, ExpectedReason, Suite};
+use super::diagnostics::full_message;
+use super::eligibility::{ApproveQuestion, Eligibility, NotEligible};
 use super::engine::Engine;
 use super::outcome::at_position;
-use super::prepare::{Door, prepare};
 use super::snapshot::Snapshot;
 
 /// How every case of a bundle turned out.
@@ -126,13 +127,7 @@ fn run_case(
         (Some(request), None) => {
             case.expect.check_for_request()?;
             let now = request.now.unwrap_or(Timestamp::UNIX_EPOCH);
-            let decided = evaluate(
-                snapshot,
-                request.into_request()?,
-                Door::Callers,
-                now,
-                exercised,
-            )?;
+            let decided = evaluate(snapshot, request.into_request()?, now, exercised)?;
             check_decision(&decided, &case.expect)
         }
         (None, Some(approve)) => {
@@ -141,19 +136,12 @@ fn run_case(
                 .expect
                 .eligible
                 .ok_or("an `approve` case expects `eligible: true` or `false`")?;
-            let request = approve.into_request()?;
-            let decided = evaluate(
-                snapshot,
-                request,
-                Door::Engine,
-                Timestamp::UNIX_EPOCH,
-                exercised,
-            )?;
-            let eligible = decided.outcome == Outcome::Allow;
-            if eligible == expected {
-                return Ok(());
+            let refusal = refusal(snapshot, &approve.into_asked()?, exercised);
+            match (expected, refusal) {
+                (true, None) | (false, Some(_)) => Ok(()),
+                (false, None) => Err("eligible is true".to_owned()),
+                (true, Some(why)) => Err(format!("eligible is false: {why}")),
             }
-            Err(format!("eligible is {eligible}"))
         }
         (Some(_), Some(_)) | (None, None) => {
             Err("a case has either a `request` or an `approve`".to_owned())
@@ -161,14 +149,45 @@ fn run_case(
     }
 }
 
+/// Why the reviewer may not approve: because of the policies, or because of who is behind the request.
+fn refusal(
+    snapshot: &Snapshot,
+    case: &ApproveAsked,
+    exercised: &mut BTreeSet<String>,
+) -> Option<String> {
+    let eligibility = snapshot.eligibility(&ApproveQuestion {
+        asked: &case.asked,
+        reviewer: &case.reviewer,
+        seat: &case.seat,
+        is_escalated: case.is_escalated,
+        now: Timestamp::UNIX_EPOCH,
+    });
+    match eligibility {
+        Eligibility::Eligible { policies } => exercised.extend(policies),
+        Eligibility::NotEligible { why } => {
+            if let NotEligible::Forbidden { policies } = &why {
+                exercised.extend(policies.iter().cloned());
+            }
+            return Some(why.to_string());
+        }
+    }
+    match snapshot.requester_closure(&case.asked) {
+        Ok(closure) => closure
+            .contains(&case.reviewer)
+            .map(|reason| format!("`{}` {reason}", case.reviewer)),
+        Err(problem) => Some(full_message(&problem)),
+    }
+}
+
 fn evaluate(
     snapshot: &Snapshot,
     request: Request,
-    door: Door,
     now: Timestamp,
     exercised: &mut BTreeSet<String>,
 ) -> Result<Decided, String> {
-    let prepared = prepare(snapshot, request, door).map_err(|problem| problem.to_string())?;
+    let prepared = snapshot
+        .prepare(request)
+        .map_err(|problem| problem.to_string())?;
     let parts = snapshot
         .parts(&prepared, now)
         .map_err(|problem| problem.to_string())?;

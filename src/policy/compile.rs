@@ -18,6 +18,7 @@ use super::diagnostics::{self, full_message, problem_of};
 use super::engine::Reference;
 use super::entities::{self, EntityStore};
 use super::index::ScopeIndex;
+use super::persons::Persons;
 use super::policies::{CompiledPolicy, Policies};
 use super::policy_files;
 use super::rules;
@@ -36,6 +37,10 @@ pub struct CompileOptions {
     pub posture: Posture,
     /// The entity types whose entities may review, `User` unless configured.
     pub reviewer_types: Vec<String>,
+    /// The attributes that name the owners of an agent, `owner` and `owners` unless configured: a reference or a set of them.
+    pub owner_attributes: Vec<String>,
+    /// The attributes by which an account names other accounts of the same person, `same_person_as` unless configured.
+    pub link_attributes: Vec<String>,
     /// Whether the bundle's own decision cases must pass.
     pub run_cases: bool,
     /// How large the bundle may be.
@@ -48,6 +53,8 @@ impl Default for CompileOptions {
             validation: ValidationMode::Strict,
             posture: Posture::Strict,
             reviewer_types: vec!["User".to_owned()],
+            owner_attributes: vec!["owner".to_owned(), "owners".to_owned()],
+            link_attributes: vec!["same_person_as".to_owned()],
             run_cases: true,
             limits: BundleLimits::DEFAULT,
         }
@@ -110,6 +117,11 @@ fn build(
     if problems.iter().any(PolicyProblem::is_error) {
         return None;
     }
+    // After the schema is known to be good: it says which values are references.
+    let persons = Persons::of(&store, options, problems);
+    if problems.iter().any(PolicyProblem::is_error) {
+        return None;
+    }
     if let Some(schema) = &schema {
         validate(schema, &policies, options.validation, problems);
     }
@@ -127,6 +139,7 @@ fn build(
             schema,
             types,
             store,
+            persons,
             policies: policies.compiled,
             rules,
         },
@@ -138,6 +151,7 @@ struct Compiled {
     schema: Option<Schema>,
     types: EntityTypes,
     store: EntityStore,
+    persons: Persons,
     policies: Vec<CompiledPolicy>,
     rules: BTreeMap<String, Arc<Rule>>,
 }
@@ -147,6 +161,7 @@ fn assemble(bundle: &Bundle, options: &CompileOptions, compiled: Compiled) -> Sn
         schema,
         types,
         store,
+        persons,
         policies,
         rules,
     } = compiled;
@@ -173,9 +188,11 @@ fn assemble(bundle: &Bundle, options: &CompileOptions, compiled: Compiled) -> Sn
         actions: ActionTable::compile(schema.as_ref(), &policies),
         index: ScopeIndex::build(&policies),
         reference: Reference::build(&policies),
+        owner_attributes: options.owner_attributes.clone(),
         schema,
         types,
         store,
+        persons,
         policies,
         rules,
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use crate::model::{EntityDescription, EntityRef, Record, Value};
 
-use super::cedar::{Context, Eid, Entity, EntityUID, Name, Value as CedarValue};
+use super::cedar::{
+    Context, Eid, Entity, EntityUID, Literal, Name, PartialValue, Value as CedarValue, ValueKind,
+};
 use super::schema::EntityTypes;
 use super::shape::construct;
 
@@ -25,6 +27,29 @@ pub(super) fn from_uid(uid: &EntityUID) -> EntityRef {
         uid.entity_type().to_string(),
         AsRef::<str>::as_ref(uid.eid()),
     )
+}
+
+/// The entities that an attribute names, one or a set of them; none if its value is anything else.
+pub(super) fn as_references(value: &PartialValue) -> Option<Vec<EntityRef>> {
+    let PartialValue::Value(value) = value else {
+        return None;
+    };
+    match value.value_kind() {
+        ValueKind::Set(set) => set.iter().map(as_reference).collect(),
+        ValueKind::Lit(_) | ValueKind::Record(_) | ValueKind::ExtensionValue(_) => {
+            as_reference(value).map(|uid| vec![uid])
+        }
+    }
+}
+
+fn as_reference(value: &CedarValue) -> Option<EntityRef> {
+    match value.value_kind() {
+        ValueKind::Lit(Literal::EntityUID(uid)) => Some(from_uid(uid)),
+        ValueKind::Lit(Literal::Bool(_) | Literal::Long(_) | Literal::String(_))
+        | ValueKind::Set(_)
+        | ValueKind::Record(_)
+        | ValueKind::ExtensionValue(_) => None,
+    }
 }
 
 /// Cedar's form of a context.
@@ -99,7 +124,7 @@ fn to_value(value: &Value, types: &EntityTypes) -> Result<CedarValue, String> {
 }
 
 /// Cedar's name of an extension constructor. Parsing the name anew for each call would cost 3 µs.
-fn constructor(function: &str) -> Option<&'static Name> {
+pub(super) fn constructor(function: &str) -> Option<&'static Name> {
     static NAMES: std::sync::LazyLock<Vec<(&str, Name)>> = std::sync::LazyLock::new(|| {
         ["ip", "decimal", "datetime", "duration"]
             .into_iter()

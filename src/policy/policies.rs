@@ -60,6 +60,15 @@ impl ActionScope {
             ActionConstraint::In(uids) => Self::In(uids.clone()),
         }
     }
+
+    /// Whether it names `action` itself, and not merely a group that it is in.
+    pub(super) fn names(&self, action: &EntityUID) -> bool {
+        match self {
+            Self::Any => false,
+            Self::Eq(uid) => uid.as_ref() == action,
+            Self::In(uids) => uids.iter().any(|uid| uid.as_ref() == action),
+        }
+    }
 }
 
 /// A policy, taken apart for the index.

@@ -35,6 +35,11 @@ impl Prepared {
         &self.request
     }
 
+    /// The action's full name, `Ns::Action::"Deploy"`.
+    pub fn action_name(&self) -> &str {
+        &self.action.name
+    }
+
     /// The request, given back.
     pub fn into_request(self) -> Request {
         self.request
@@ -131,7 +136,11 @@ fn check_applies(
     Ok(())
 }
 
-fn check_descriptions(snapshot: &Snapshot, request: &mut Request) -> Result<(), RequestProblem> {
+/// Checks what `request` describes against the schema and the store, and turns its values into what the schema says they are.
+pub(super) fn check_descriptions(
+    snapshot: &Snapshot,
+    request: &mut Request,
+) -> Result<(), RequestProblem> {
     let mut described: Vec<EntityRef> = Vec::with_capacity(request.entities.len());
     let principal = request.principal.clone();
     let resource = request.resource.clone();

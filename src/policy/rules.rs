@@ -33,6 +33,9 @@ struct Entry {
     require: Vec<toml::Spanned<String>>,
     #[serde(default)]
     notify: Vec<toml::Spanned<String>>,
+    remind_after: Option<toml::Spanned<String>>,
+    escalate_after: Option<toml::Spanned<String>>,
+    escalate_to: Option<toml::Spanned<Vec<toml::Spanned<String>>>>,
 }
 
 /// The rules of `text`, by name.
@@ -93,11 +96,25 @@ impl Reader<'_> {
             .iter()
             .filter_map(|word| self.requirement(name, word))
             .collect();
-        let notify = entry
-            .notify
-            .iter()
-            .filter_map(|channel| self.channel(name, channel))
-            .collect();
+        let notify = self.channels(name, &entry.notify);
+        let mut timer = |key, text: &Option<_>| self.timer(name, key, text.as_ref(), expires_after);
+        let remind_after = timer("remind_after", &entry.remind_after);
+        let escalate_after = timer("escalate_after", &entry.escalate_after);
+        let escalate_to = match &entry.escalate_to {
+            Some(channels) => {
+                if entry.escalate_after.is_none() {
+                    let message =
+                        format!("rule `{name}` has `escalate_to` and no `escalate_after`");
+                    self.refuse(
+                        channels.span().start,
+                        message,
+                        "say when, such as `escalate_after = \"15m\"`",
+                    );
+                }
+                self.channels(name, channels.get_ref())
+            }
+            None => Vec::new(),
+        };
         if entry.title.trim().is_empty() {
             self.refuse(
                 place,
@@ -113,6 +130,9 @@ impl Reader<'_> {
             redeem_within: redeem_within?,
             require,
             notify,
+            remind_after,
+            escalate_after,
+            escalate_to,
         })
     }
 
@@ -186,6 +206,38 @@ impl Reader<'_> {
             );
         }
         duration
+    }
+
+    /// A time within the wait for votes; none if it is not set, or is refused.
+    fn timer(
+        &mut self,
+        name: &str,
+        key: &str,
+        text: Option<&toml::Spanned<String>>,
+        expires_after: Option<Duration>,
+    ) -> Option<Duration> {
+        let text = text?;
+        let after = self.duration(name, key, text)?;
+        if expires_after.is_some_and(|expires_after| after >= expires_after) {
+            let message = format!(
+                "`{key}` of rule `{name}` is `{}`, not shorter than `expires_after`",
+                text.get_ref()
+            );
+            self.refuse(
+                text.span().start,
+                message,
+                "an approval that has expired reminds nobody and is not escalated",
+            );
+            return None;
+        }
+        Some(after)
+    }
+
+    fn channels(&mut self, name: &str, channels: &[toml::Spanned<String>]) -> Vec<String> {
+        channels
+            .iter()
+            .filter_map(|channel| self.channel(name, channel))
+            .collect()
     }
 
     fn requirement(&mut self, name: &str, word: &toml::Spanned<String>) -> Option<RuleRequirement> {
@@ -270,5 +322,59 @@ mod tests {
                 .contains("`expires_after` of rule `a` is `0s`")
         );
         assert!(problem(&GOOD.replace("30m\"\nr", "9999h\"\nr")).contains("9999h"));
+    }
+
+    #[test]
+    fn reminder_and_escalation_are_read() {
+        let text = format!(
+            "{GOOD}remind_after = \"10m\"\nescalate_after = \"15m\"\nescalate_to = [\"webhook:soc\"]\n"
+        );
+        let rules = parse("approvals.toml", &text).unwrap();
+        assert_eq!(rules["a"].remind_after, Some(Duration::from_secs(600)));
+        assert_eq!(rules["a"].escalate_after, Some(Duration::from_secs(900)));
+        assert_eq!(rules["a"].escalate_to, ["webhook:soc"]);
+        assert_eq!(
+            parse("approvals.toml", GOOD).unwrap()["a"].remind_after,
+            None
+        );
+    }
+
+    #[test]
+    fn reminder_and_escalation_come_before_the_end() {
+        for key in ["remind_after", "escalate_after"] {
+            let expected = format!(
+                "approvals.toml:6:{}: `{key}` of rule `a` is `30m`, not shorter than `expires_after`",
+                key.len() + 4
+            );
+            let text = format!("{GOOD}{key} = \"30m\"\n");
+            assert!(problem(&text).starts_with(&expected), "{}", problem(&text));
+        }
+    }
+
+    #[test]
+    fn nobody_is_escalated_to_at_no_time() {
+        let text = format!("{GOOD}escalate_to = [\"webhook:soc\"]\n");
+        assert!(problem(&text).starts_with(
+            "approvals.toml:6:15: rule `a` has `escalate_to` and no `escalate_after`"
+        ));
+        let text = format!("{GOOD}escalate_after = \"15m\"\nescalate_to = [\"soc\"]\n");
+        assert!(problem(&text).contains("rule `a` notifies `soc`"));
+    }
+
+    #[test]
+    fn a_rule_has_a_seat_for_each_slot_or_one_without_a_name() {
+        let seats = |text: &str| -> Vec<(String, u32)> {
+            let rules = parse("approvals.toml", text).unwrap();
+            let seats = rules["a"].seats().into_iter();
+            seats
+                .map(|(seat, count)| (seat.slot, count.get()))
+                .collect()
+        };
+        assert_eq!(seats(GOOD), [(String::new(), 2)]);
+        let slots = GOOD.replace("approvals = 2", "slots = { sre = 1, security = 3 }");
+        assert_eq!(
+            seats(&slots),
+            [("security".to_owned(), 3), ("sre".to_owned(), 1)]
+        );
     }
 }

@@ -275,7 +275,7 @@ fn approve_fragment(schema: &ValidatorSchema, reviewer_types: &[String]) -> Opti
         fragment,
         "namespace {RESERVED_NAMESPACE} {{ action \"Approve\" appliesTo {{ principal: [{}], resource: [{}], context: {{ \
          rule: String, slot: String, action: String, requester: {{ type: String, id: String }}, \
-         on_behalf_of: Set<{{ type: String, id: String }}> }} }}; }}",
+         on_behalf_of: Set<{{ type: String, id: String }}>, escalated: Bool }} }}; }}",
         reviewers.join(", "),
         resources.join(", "),
     );

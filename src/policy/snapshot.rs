@@ -17,6 +17,7 @@ use super::engine::{Engine, Reference, evaluate_candidates, unchecked_request};
 use super::entities::EntityStore;
 use super::index::{Question, ScopeIndex, Side};
 use super::outcome::{self, Findings};
+use super::persons::Persons;
 use super::policies::CompiledPolicy;
 use super::prepare::{Door, Prepared, prepare};
 use super::schema::{EntityTypes, Schema};
@@ -29,6 +30,9 @@ pub struct Snapshot {
     pub(super) schema: Option<Schema>,
     pub(super) types: EntityTypes,
     pub(super) store: EntityStore,
+    pub(super) persons: Persons,
+    /// The attributes that name the owners of an agent.
+    pub(super) owner_attributes: Vec<String>,
     /// Sorted by id.
     pub(super) policies: Vec<CompiledPolicy>,
     pub(super) index: ScopeIndex,

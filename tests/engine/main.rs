@@ -8,9 +8,15 @@
 )]
 
 #[cfg(test)]
+mod closure;
+#[cfg(test)]
 mod consequences;
 #[cfg(test)]
 mod differential;
+#[cfg(test)]
+mod eligibility;
+#[cfg(test)]
+mod extensions;
 #[cfg(test)]
 mod hazards;
 #[cfg(test)]
