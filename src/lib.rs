@@ -7,9 +7,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod approval;
+pub mod channel;
 pub mod cli;
 pub mod config;
 pub mod grpc;
+pub mod identity;
 pub mod model;
 pub mod policy;
 pub mod server;
