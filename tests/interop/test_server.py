@@ -14,6 +14,7 @@ import select
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import unittest
@@ -34,6 +35,7 @@ from h2.events import ResponseReceived, StreamEnded, StreamReset, TrailersReceiv
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 COUNTERSIGN = pathlib.Path(os.environ.get("COUNTERSIGN", ROOT / "target" / "debug" / "countersign")).resolve()
 
+APPROVAL = "countersign.v1.ApprovalService"
 AUTHORIZATION = "countersign.v1.AuthorizationService"
 POLICY = "countersign.v1.PolicyService"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -169,11 +171,14 @@ CASES = [
 
 
 class Server:
-    """A `countersign serve` of its own, on a free port."""
+    """A `countersign serve` of its own, on a free port, with a folder of its own for approvals."""
 
-    def __init__(self, unix_path=None):
+    def __init__(self, unix_path=None, config=""):
+        self.folder = tempfile.TemporaryDirectory(prefix="countersign-")
         self.log = tempfile.TemporaryFile(mode="w+", prefix="countersign-")
-        self.process, self.address = start_process(self.log, unix_path)
+        config_path = pathlib.Path(self.folder.name, "config.toml")
+        config_path.write_text(config)
+        self.process, self.address = start_process(self.log, unix_path, config_path)
         self.channel = grpc.insecure_channel(self.address)
         self.health = health_pb2_grpc.HealthStub(self.channel)
         self.api = Api(self.channel)
@@ -199,14 +204,18 @@ class Server:
         self.process.wait()
         self.process.stdout.close()
         self.log.close()
+        self.folder.cleanup()
 
 
-def start_process(log, unix_path):
+def start_process(log, unix_path, config_path):
     """Starts the binary and returns its process and TCP address; all that these tests know of the command line is here."""
-    command = [COUNTERSIGN, "serve", "--policies", ROOT / "policies", "--listen", "127.0.0.1:0"]
+    command = [COUNTERSIGN, "serve", "--policies", ROOT / "policies", "--listen", "127.0.0.1:0", "--config", config_path]
+    environment = {**os.environ, "COUNTERSIGN_APPROVALS__PATH": str(config_path.with_name("approvals.sqlite"))}
     if unix_path is not None:
         command += ["--unix", unix_path]
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True)
+    process = subprocess.Popen(
+        command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, text=True
+    )
     ready, _, _ = select.select([process.stdout], [], [], START_TIMEOUT_S)
     first_line = process.stdout.readline() if ready else ""
     try:
@@ -224,8 +233,8 @@ def read_all(file):
 
 
 @contextlib.contextmanager
-def running_server():
-    server = Server()
+def running_server(config=""):
+    server = Server(config=config)
     try:
         server.wait_until_serving()
         yield server
@@ -241,10 +250,22 @@ class Api:
         self.reflection = ProtoReflectionDescriptorDatabase(channel)
         self.pool = DescriptorPool(self.reflection)
 
-    def call(self, service, method, request):
+    def call(self, service, method, request, login=None):
+        """Calls, as the person that `login` names where one is given."""
         answer_class = GetMessageClass(self.describe(service, method).output_type)
         invoke = self.channel.unary_unary(f"/{service}/{method}", response_deserializer=answer_class.FromString)
-        answer = invoke(self.serialized(service, method, request), timeout=CALL_TIMEOUT_S)
+        metadata = [("authorization", f"Bearer development:{login}")] if login else []
+        answer = invoke(self.serialized(service, method, request), timeout=CALL_TIMEOUT_S, metadata=metadata)
+        return self.to_dict(answer)
+
+    def stream(self, service, method, request):
+        """Yields the answers of a call that has many."""
+        answer_class = GetMessageClass(self.describe(service, method).output_type)
+        invoke = self.channel.unary_stream(f"/{service}/{method}", response_deserializer=answer_class.FromString)
+        for answer in invoke(self.serialized(service, method, request), timeout=CALL_TIMEOUT_S):
+            yield self.to_dict(answer)
+
+    def to_dict(self, answer):
         return MessageToDict(
             answer,
             preserving_proto_field_name=True,
@@ -294,10 +315,10 @@ class Discovery(unittest.TestCase):
     def test_reflection_lists_the_services(self):
         services = set(server.api.reflection.get_services())
 
-        self.assertLessEqual({AUTHORIZATION, POLICY, "grpc.health.v1.Health"}, services)
+        self.assertLessEqual({APPROVAL, AUTHORIZATION, POLICY, "grpc.health.v1.Health"}, services)
 
     def test_every_service_is_healthy(self):
-        for service in ["", AUTHORIZATION, POLICY]:
+        for service in ["", APPROVAL, AUTHORIZATION, POLICY]:
             with self.subTest(service=service):
                 self.assertEqual(server.health_of(service), SERVING)
 
@@ -432,6 +453,92 @@ def detail(error, message_class):
         raise AssertionError(f"{len(found)} details of {message.DESCRIPTOR.full_name} in: {error}")
     found[0].Unpack(message)
     return message
+
+
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+WEBHOOK_CONFIG = """
+[identity]
+development_logins = true
+[channels.webhook.soc]
+url = "http://127.0.0.1:{port}/hook"
+secret = "{secret}"
+allow_http = true
+allow_private_addresses = true
+"""
+GRANT = {
+    **ask('Agent::"helpdesk-bot"', "GrantRole", 'RoleAssignment::"lee-reads-logs"', {"valid_for": "1h"}),
+    "resource": {
+        "type": "RoleAssignment",
+        "id": "lee-reads-logs",
+        "attributes": {"role": uid('Role::"log-reader"'), "beneficiary": uid('User::"lee"')},
+    },
+    "justification": "Lee is on call tonight.",
+    "request_id": "grant-1",
+}
+
+
+class Approvals(unittest.TestCase):
+    def test_a_person_approves_and_the_request_runs_once(self):
+        with running_receiver() as receiver:
+            port = int(receiver.stdout.readline())
+            with running_server(WEBHOOK_CONFIG.format(port=port, secret=SECRET)) as keeping:
+                self.live(keeping.api, receiver)
+
+    def live(self, api, receiver):
+        answer = api.authorize(GRANT)
+        self.assertEqual(decision(answer), "REQUIRE_APPROVAL")
+        approval = answer["approval"]
+        self.assert_told(receiver, approval["id"], "approval.opened", "PENDING")
+        versions = api.stream(APPROVAL, "WatchApproval", {"id": approval["id"]})
+        self.assertEqual(status(next(versions)), "PENDING")
+        vote = {name: approval[name] for name in ["id", "request_digest", "view_digest"]}
+        vote["choice"] = "VOTE_CHOICE_APPROVE"
+
+        self.assert_no_vote(api, vote, None, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED")
+        self.assert_no_vote(api, vote, "hana", grpc.StatusCode.PERMISSION_DENIED, "OWN_REQUEST")
+        self.assert_no_vote(api, vote, "lee", grpc.StatusCode.PERMISSION_DENIED, "NOT_ELIGIBLE")
+        self.assertTrue(api.call(APPROVAL, "Vote", vote, login="omar")["counted"])
+
+        self.assertEqual(status(next(versions)), "APPROVED")
+        self.assert_told(receiver, approval["id"], "approval.changed", "APPROVED")
+        redeeming = {**GRANT, "approval_id": approval["id"]}
+        first, again = (api.authorize(redeeming) for _ in range(2))
+        self.assertEqual([decision(first), decision(again)], ["ALLOW", "ALLOW"])
+        self.assertEqual(first["decision_id"], again["decision_id"])
+        self.assertEqual(status(next(versions)), "REDEEMED")
+        self.assert_told(receiver, approval["id"], "approval.changed", "REDEEMED")
+        denied = api.authorize({**redeeming, "request_id": "grant-2"})
+        self.assertEqual(denied["deny_reason"], "DENY_REASON_APPROVAL_REDEEMED")
+
+    def assert_no_vote(self, api, vote, login, code, reason):
+        with self.assertRaises(grpc.RpcError) as caught:
+            api.call(APPROVAL, "Vote", vote, login=login)
+
+        self.assertEqual(caught.exception.code(), code)
+        self.assertEqual(detail(caught.exception, error_details_pb2.ErrorInfo).reason, reason)
+
+    def assert_told(self, receiver, approval_id, event, expected):
+        told = json.loads(receiver.stdout.readline())
+
+        self.assertTrue(told["verified"], told)
+        body = json.loads(told["body"])
+        self.assertEqual((body["type"], body["data"]["status"]), (event, expected))
+        self.assertEqual(told["id"], f"{approval_id}_{body['data']['version']}")
+
+
+def status(answer):
+    return answer["approval"]["status"].removeprefix("APPROVAL_STATUS_")
+
+
+@contextlib.contextmanager
+def running_receiver():
+    """Verifies webhooks with a library of other authors; prints its port, then what it gets."""
+    command = [sys.executable, pathlib.Path(__file__).with_name("webhook_receiver.py"), SECRET]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True) as receiver:
+        try:
+            yield receiver
+        finally:
+            receiver.kill()
 
 
 class Deadlines(unittest.TestCase):
