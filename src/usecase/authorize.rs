@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use uuid::Uuid;
 
+use crate::approval::{ApprovalId, State};
 use crate::model::{
     Decided, Decision, DenyReason, EntityRef, Explanation, Mode, Outcome, PolicyVersion, Request,
     RequestProblem,
@@ -13,10 +14,12 @@ use crate::model::{
 use crate::policy::{Engine, Plan, Prepared, explain};
 
 use super::active::{ActiveSnapshot, Lookup};
+use super::approvals::{Approvals, ApprovalsError};
 use super::cache::CachedDecision;
-use super::ids::decision_id;
-use super::ports::{ApprovalError, Approvals, Clock};
+use super::ids::new_id;
+use super::ports::Clock;
 use super::reload::ActivationHistory;
+use super::verdict::ApprovalPart;
 
 /// How many policies are evaluated on the serving thread, about 0.5 ms' worth; more go to a thread of their own.
 pub(super) const INLINE_EVALUATIONS: usize = 400;
@@ -50,7 +53,7 @@ pub enum AuthorizeError {
     Request(#[from] RequestProblem),
     /// An approval could not be opened or redeemed.
     #[error(transparent)]
-    Approval(#[from] ApprovalError),
+    Approval(#[from] ApprovalsError),
     /// The thread that evaluated a long request ended without an answer.
     #[error("the evaluation did not end")]
     EvaluationLost,
@@ -65,19 +68,25 @@ pub struct Authorized {
     pub active: Arc<ActiveSnapshot>,
     /// What was decided.
     pub decision: Arc<CachedDecision>,
-    /// The approval that was opened or joined.
-    pub approval_id: Option<String>,
+    /// What an approval adds to it.
+    pub approval: ApprovalPart,
 }
 
 impl Authorized {
-    /// What was decided.
+    /// What the policies say.
     pub fn decided(&self) -> &Decided {
         &self.decision.decided
     }
 
+    /// The decision: what the policies say, with what an approval adds to it.
+    pub fn decision(&self) -> Decision {
+        self.approval.decision(self.decided())
+    }
+
     /// Whether the caller may keep the answer until the policy version changes.
     pub fn is_cacheable(&self) -> bool {
-        self.decided().is_cacheable()
+        self.approval == ApprovalPart::None
+            && self.decided().is_cacheable()
             && self.decided().outcome.decision() != Decision::RequireApproval
     }
 }
@@ -120,8 +129,8 @@ enum Wait {
         is_sampled: bool,
         asked: Box<Asked>,
     },
-    /// Humans must be asked.
-    Ask(Arc<CachedDecision>, Request),
+    /// Humans must be asked about an action, by its full name.
+    Ask(Arc<CachedDecision>, Request, String),
 }
 
 /// Decides requests with the snapshot in force.
@@ -129,17 +138,18 @@ enum Wait {
 pub struct Authorizer {
     active: Arc<ArcSwapOption<ActiveSnapshot>>,
     history: Arc<ActivationHistory>,
-    approvals: Arc<dyn Approvals>,
+    approvals: Option<Arc<Approvals>>,
     clock: Arc<dyn Clock>,
     settings: AuthorizerSettings,
 }
 
 impl Authorizer {
-    /// Decides with whatever `active` holds at the time of a call.
+    /// Decides with whatever `active` holds at the time of a call. Without `approvals` nothing is opened and nothing can be redeemed:
+    /// what requires approval is answered so, with nothing to wait for.
     pub fn new(
         active: Arc<ArcSwapOption<ActiveSnapshot>>,
         history: Arc<ActivationHistory>,
-        approvals: Arc<dyn Approvals>,
+        approvals: Option<Arc<Approvals>>,
         clock: Arc<dyn Clock>,
         settings: AuthorizerSettings,
     ) -> Self {
@@ -228,9 +238,7 @@ impl Authorizer {
     pub async fn finish(&self, waiting: Box<Waiting>) -> Result<Authorized, AuthorizeError> {
         let Waiting { active, wait } = *waiting;
         match wait {
-            Wait::Redeem(approval_id, request) => {
-                Err(self.redeem(&approval_id, &request).await.into())
-            }
+            Wait::Redeem(approval_id, request) => self.redeem(active, approval_id, request).await,
             Wait::Evaluate {
                 plan,
                 is_sampled,
@@ -243,14 +251,17 @@ impl Authorizer {
                     Step::Waits(waiting) => Box::pin(self.finish(waiting)).await,
                 }
             }
-            Wait::Ask(decision, request) => {
-                let approval_id = match &decision.decided.outcome {
-                    Outcome::RequireApproval(requirements) => {
-                        self.approvals.open(&request, requirements).await?
+            Wait::Ask(decision, request, action) => {
+                let decided = &decision.decided;
+                let part = match (&decided.outcome, &self.approvals) {
+                    (Outcome::RequireApproval(requirements), Some(approvals)) => {
+                        let asked = (request, action);
+                        approvals.ask(&active, decided, requirements, asked).await?
                     }
-                    Outcome::Allow | Outcome::Deny(_) => None,
+                    (Outcome::RequireApproval(_), None)
+                    | (Outcome::Allow | Outcome::Deny(_), _) => ApprovalPart::None,
                 };
-                Ok(self.authorized(&active, decision, approval_id))
+                Ok(self.authorized(&active, decision, part))
             }
         }
     }
@@ -266,11 +277,12 @@ impl Authorizer {
         match (&decision.decided.outcome, mode) {
             (Outcome::RequireApproval(_), Mode::Enforce) => {
                 // The request as asked now, not as it was when the decision was first made.
+                let action = prepared.action_name().to_owned();
                 let request = beside.give_back(prepared);
-                Step::waits(active, Wait::Ask(decision, request))
+                Step::waits(active, Wait::Ask(decision, request, action))
             }
             (Outcome::RequireApproval(_) | Outcome::Allow | Outcome::Deny(_), _) => {
-                Step::Done(self.authorized(active, decision, None))
+                Step::Done(self.authorized(active, decision, ApprovalPart::None))
             }
         }
     }
@@ -279,25 +291,32 @@ impl Authorizer {
         &self,
         active: &Arc<ActiveSnapshot>,
         decision: Arc<CachedDecision>,
-        approval_id: Option<String>,
+        approval: ApprovalPart,
     ) -> Authorized {
         Authorized {
-            decision_id: decision_id(self.clock.now()),
+            decision_id: new_id(self.clock.now()),
             active: Arc::clone(active),
             decision,
-            approval_id,
+            approval,
         }
     }
 
-    /// Redeeming checks the request again under the current policies; until that exists nothing is redeemed.
-    async fn redeem(&self, approval_id: &str, request: &Request) -> ApprovalError {
-        if request.mode == Mode::Check {
-            return ApprovalError::NotAvailable;
-        }
-        match self.approvals.redeem(approval_id, request).await {
-            Ok(()) => ApprovalError::NotAvailable,
-            Err(error) => error,
-        }
+    async fn redeem(
+        &self,
+        active: Arc<ActiveSnapshot>,
+        approval_id: String,
+        request: Request,
+    ) -> Result<Authorized, AuthorizeError> {
+        let approvals = self.approvals.as_ref().ok_or(ApprovalsError::NotKept)?;
+        let id = ApprovalId::new(approval_id);
+        let redeemed = approvals.redeem(&active, &id, request.clone()).await?;
+        let decision = Arc::new(CachedDecision::unkept(redeemed.decided, request));
+        let authorized = self.authorized(&active, decision, redeemed.part);
+        let decision_id = spent_by(&authorized.approval).unwrap_or(authorized.decision_id);
+        Ok(Authorized {
+            decision_id,
+            ..authorized
+        })
     }
 
     /// Explains how `request` is decided now, without side effects.
@@ -314,7 +333,7 @@ impl Authorizer {
             self.check_version(&active, wanted)?;
         }
         if request.approval_id.is_some() {
-            return Err(ApprovalError::NotAvailable.into());
+            return Err(ApprovalsError::CheckOnly.into());
         }
         let now = self.clock.now();
         let snapshot = Arc::clone(&active.snapshot);
@@ -325,10 +344,10 @@ impl Authorizer {
             .map_err(|_| AuthorizeError::EvaluationLost)??;
         let decision = Arc::new(CachedDecision::unkept(explanation.decided.clone(), request));
         let authorized = Authorized {
-            decision_id: decision_id(now),
+            decision_id: new_id(now),
             active,
             decision,
-            approval_id: None,
+            approval: ApprovalPart::None,
         };
         Ok((authorized, explanation))
     }
@@ -341,6 +360,17 @@ impl Authorizer {
         Err(AuthorizeError::VersionNotReached(
             wanted.as_str().to_owned(),
         ))
+    }
+}
+
+/// The decision that spent the grant: the same one whenever the same call comes again.
+fn spent_by(part: &ApprovalPart) -> Option<Uuid> {
+    let ApprovalPart::Granted(approval) = part else {
+        return None;
+    };
+    match &approval.state {
+        State::Redeemed { redemption, .. } => redemption.decision_id.parse().ok(),
+        State::Pending | State::Approved(_) | State::Closed(..) => None,
     }
 }
 
@@ -387,6 +417,7 @@ fn compare(active: &ActiveSnapshot, plan: &Plan, decided: Decided) -> Decided {
 /// The parts of a request that no policy reads. They stay out of the cache; an approval needs them.
 #[derive(Debug)]
 struct Beside {
+    caller: String,
     on_behalf_of: Vec<EntityRef>,
     request_id: Option<String>,
     justification: Option<String>,
@@ -396,6 +427,7 @@ struct Beside {
 impl Beside {
     fn take(request: &mut Request) -> Self {
         Self {
+            caller: std::mem::take(&mut request.caller),
             on_behalf_of: std::mem::take(&mut request.on_behalf_of),
             request_id: request.request_id.take(),
             justification: request.justification.take(),
@@ -405,6 +437,7 @@ impl Beside {
 
     fn give_back(self, prepared: Prepared) -> Request {
         Request {
+            caller: self.caller,
             on_behalf_of: self.on_behalf_of,
             request_id: self.request_id,
             justification: self.justification,

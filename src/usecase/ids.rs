@@ -1,4 +1,4 @@
-//! Decision ids: UUIDs of version 7, ordered by time.
+//! Ids of decisions and approvals: UUIDs of version 7, ordered by time.
 
 use std::cell::RefCell;
 
@@ -10,8 +10,8 @@ thread_local! {
     static GENERATOR: RefCell<fastrand::Rng> = RefCell::new(fastrand::Rng::new());
 }
 
-/// A new id for a decision made at `now`.
-pub(super) fn decision_id(now: Timestamp) -> Uuid {
+/// A new id for what begins at `now`.
+pub(super) fn new_id(now: Timestamp) -> Uuid {
     let random = GENERATOR
         .with_borrow_mut(|generator| generator.u128(..))
         .to_le_bytes();

@@ -3,11 +3,15 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::model::{PolicyProblem, Request, Requirement};
+use crate::approval::{Approval, Person};
+use crate::model::PolicyProblem;
 use crate::policy::Bundle;
+
+use super::approval_store::Delivery;
 
 /// Tells the time.
 pub trait Clock: fmt::Debug + Send + Sync {
@@ -27,54 +31,38 @@ pub trait PolicySource: fmt::Debug + Send + Sync {
 /// A future that a port returns.
 pub type PortFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// Keeps the decisions that wait for humans.
-pub trait Approvals: fmt::Debug + Send + Sync {
-    /// Opens an approval for `request`, or joins the one that is pending for it; answers its id.
+/// Tells persons by their credentials.
+pub trait Credentials: fmt::Debug + Send + Sync {
+    /// The person that `token` names.
     ///
-    /// `None` where this server keeps no approvals: the decision stays `REQUIRE_APPROVAL`, with nothing to wait for.
-    fn open<'a>(
-        &'a self,
-        request: &'a Request,
-        requirements: &'a [Requirement],
-    ) -> PortFuture<'a, Result<Option<String>, ApprovalError>>;
-
-    /// Spends the grant of `approval_id` on this very request.
-    fn redeem<'a>(
-        &'a self,
-        approval_id: &'a str,
-        request: &'a Request,
-    ) -> PortFuture<'a, Result<(), ApprovalError>>;
+    /// # Errors
+    /// Why it names nobody. Never anything of the token itself.
+    fn person(&self, token: &str) -> Result<Person, UnknownCredential>;
 }
 
-/// Why an approval could not be opened or redeemed. Whatever it is, the action is not allowed.
+/// Why a credential names nobody.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApprovalError {
-    /// This server keeps no approvals.
-    #[error("this server keeps no approvals, so `approval_id` cannot be redeemed here")]
-    NotAvailable,
-    /// The store of approvals cannot be reached.
-    #[error("the approvals cannot be reached: {0}")]
-    Unreachable(String),
+#[error("{0}")]
+pub struct UnknownCredential(pub String);
+
+/// Tells people how approvals stand.
+pub trait Channels: fmt::Debug + Send + Sync {
+    /// Tells the delivery's destination how `approval` stands; may do so twice, so the destination must be able to tell repeats.
+    ///
+    /// Answers what the destination calls the message.
+    fn tell<'a>(
+        &'a self,
+        delivery: &'a Delivery,
+        approval: &'a Approval,
+        now: Timestamp,
+    ) -> PortFuture<'a, Result<Option<String>, TellError>>;
 }
 
-/// For a server that keeps no approvals: nothing is opened, nothing can be redeemed.
-#[derive(Clone, Copy, Debug)]
-pub struct NoApprovals;
-
-impl Approvals for NoApprovals {
-    fn open<'a>(
-        &'a self,
-        _request: &'a Request,
-        _requirements: &'a [Requirement],
-    ) -> PortFuture<'a, Result<Option<String>, ApprovalError>> {
-        Box::pin(std::future::ready(Ok(None)))
-    }
-
-    fn redeem<'a>(
-        &'a self,
-        _approval_id: &'a str,
-        _request: &'a Request,
-    ) -> PortFuture<'a, Result<(), ApprovalError>> {
-        Box::pin(std::future::ready(Err(ApprovalError::NotAvailable)))
-    }
+/// Why a destination was not told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TellError {
+    /// What went wrong, without secrets.
+    pub error: String,
+    /// When it makes sense to try again; none if never.
+    pub retry_after: Option<Duration>,
 }

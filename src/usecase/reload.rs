@@ -1,9 +1,9 @@
 //! Loads policies and puts them in force: one atomic swap, or nothing.
 
-use std::fmt;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::watch;
 
 use crate::model::{LoadAttempt, PolicyProblem, PolicyVersion};
 use crate::policy::{CompileOptions, compile};
@@ -66,16 +66,7 @@ pub struct Reloader {
     retired: Mutex<Vec<Arc<ActiveSnapshot>>>,
     /// One reload at a time.
     turn: Mutex<()>,
-    on_activation: OnceLock<Observer>,
-}
-
-/// Is told when policies have come into force.
-struct Observer(Box<dyn Fn() + Send + Sync>);
-
-impl fmt::Debug for Observer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Observer")
-    }
+    activations: watch::Sender<u64>,
 }
 
 impl Reloader {
@@ -96,13 +87,13 @@ impl Reloader {
             last: Mutex::new(None),
             retired: Mutex::new(Vec::new()),
             turn: Mutex::new(()),
-            on_activation: OnceLock::new(),
+            activations: watch::Sender::new(0),
         }
     }
 
-    /// Has `observer` called each time policies come into force. There is one observer; a second is not called.
-    pub fn observe(&self, observer: impl Fn() + Send + Sync + 'static) {
-        self.on_activation.set(Observer(Box::new(observer))).ok();
+    /// Hears each time policies come into force, from now on: how often they have.
+    pub fn activations(&self) -> watch::Receiver<u64> {
+        self.activations.subscribe()
     }
 
     /// The snapshot in force, for those who decide with it.
@@ -176,9 +167,8 @@ impl Reloader {
             .unwrap_or_else(PoisonError::into_inner)
             .extend(before);
         self.note(Some(report.version), report.problems, true);
-        if let Some(Observer(observer)) = self.on_activation.get() {
-            observer();
-        }
+        self.activations
+            .send_modify(|count| *count = count.saturating_add(1));
         ReloadOutcome::Activated
     }
 
