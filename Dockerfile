@@ -29,6 +29,10 @@ FROM debian:bookworm-slim
 COPY --from=build /build/target/release/countersign /usr/local/bin/countersign
 # The sample policies; mount your own over them.
 COPY policies /etc/countersign/policies
+# Where approvals are kept, unless they are told to be in PostgreSQL.
+RUN install -d -m 0700 -o 65532 -g 65532 /var/lib/countersign
+ENV COUNTERSIGN_APPROVALS__PATH=/var/lib/countersign/approvals.sqlite
+VOLUME /var/lib/countersign
 # A number, so that Kubernetes can see that it is not root.
 USER 65532:65532
 EXPOSE 50051

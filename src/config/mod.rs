@@ -3,6 +3,8 @@
 //! Place: floor 4; gathers what each part can be told.
 //! Never: a key that is read but not known: a misspelt key is an error that names it.
 
+mod approvals;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,15 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
+pub use approvals::{ApprovalsConfig, ChannelsConfig, IdentityConfig, StoreChoice};
+
 const ENV_PREFIX: &str = "COUNTERSIGN_";
+/// What commands that call a server read from the environment; no key of a server.
+const CLIENT_VARIABLES: [&str; 3] = [
+    "COUNTERSIGN_SERVER",
+    "COUNTERSIGN_LOGIN",
+    "COUNTERSIGN_TOKEN_FILE",
+];
 
 /// Everything a server can be told.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
@@ -22,6 +32,12 @@ pub struct Config {
     pub server: ServerConfig,
     /// What decides.
     pub policy: PolicyConfig,
+    /// What waits for humans.
+    pub approvals: ApprovalsConfig,
+    /// Where people are told of it.
+    pub channels: ChannelsConfig,
+    /// Who they are.
+    pub identity: IdentityConfig,
     /// What is written about it.
     pub log: LogConfig,
 }
@@ -72,6 +88,10 @@ pub struct PolicyConfig {
     pub posture: String,
     /// The entity types of the people who review.
     pub reviewer_types: Vec<String>,
+    /// The attributes that name the owners of an agent.
+    pub owner_attributes: Vec<String>,
+    /// The attributes by which an account names other accounts of the same person.
+    pub link_attributes: Vec<String>,
     /// How often the directory is read again even if nothing tells of a change.
     pub rescan_interval: SignedDuration,
     /// Bytes of kept decisions.
@@ -89,6 +109,8 @@ impl Default for PolicyConfig {
             validation: "strict".to_owned(),
             posture: "strict".to_owned(),
             reviewer_types: vec!["User".to_owned()],
+            owner_attributes: vec!["owner".to_owned(), "owners".to_owned()],
+            link_attributes: vec!["same_person_as".to_owned()],
             rescan_interval: SignedDuration::from_secs(30),
             cache_bytes: 64 * 1024 * 1024,
             warm_up: 10_000,
@@ -151,12 +173,13 @@ impl Config {
             Some(path) => read_table(path)?,
             None => toml::Table::new(),
         };
-        for (name, value) in env.iter().filter(|(name, _)| name.starts_with(ENV_PREFIX)) {
+        let is_key = |name: &str| name.starts_with(ENV_PREFIX) && !CLIENT_VARIABLES.contains(&name);
+        for (name, value) in env.iter().filter(|(name, _)| is_key(name)) {
             overlay(&mut table, name, value)?;
         }
-        let config: Self = table
-            .try_into()
-            .map_err(|error: toml::de::Error| ConfigError::Invalid(error.to_string()))?;
+        let config: Self = table.try_into().map_err(|error: toml::de::Error| {
+            ConfigError::Invalid(error.to_string().trim_end().to_owned())
+        })?;
         config.check()?;
         Ok(config)
     }
@@ -188,6 +211,22 @@ impl Config {
             return invalid(
                 "log.filter",
                 format!("`{}` is not a filter: {error}", self.log.filter),
+            );
+        }
+        if let Some((key, message)) = self.approvals.fault() {
+            return invalid(key, message);
+        }
+        let reachable = self
+            .server
+            .listen
+            .iter()
+            .find(|address| !address.ip().is_loopback());
+        if let (true, Some(address)) = (self.identity.development_logins, reachable) {
+            return invalid(
+                "identity.development_logins",
+                format!(
+                    "believes everybody, so the server may listen on loopback only, and `{address}` is not"
+                ),
             );
         }
         if self.server.listen.is_empty() && self.server.unix.is_none() {
@@ -238,15 +277,29 @@ fn read_table(path: &Path) -> Result<toml::Table, ConfigError> {
         path: path.to_owned(),
         source,
     })?;
-    // Read as the real thing first: its errors show the line.
-    toml::from_str::<Config>(&text).map_err(|error| ConfigError::Malformed {
+    let malformed = |error: toml::de::Error| ConfigError::Malformed {
         path: path.to_owned(),
-        message: error.to_string(),
-    })?;
-    toml::from_str(&text).map_err(|error| ConfigError::Malformed {
-        path: path.to_owned(),
-        message: error.to_string(),
-    })
+        message: placed(&text, &error),
+    };
+    // Read as the real thing first: its errors know the place.
+    toml::from_str::<Config>(&text).map_err(malformed)?;
+    toml::from_str(&text).map_err(malformed)
+}
+
+/// What is wrong and where. The line itself is not shown: it may hold a secret.
+fn placed(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let Some(before) = before else {
+        return error.message().to_owned();
+    };
+    let line = before.matches('\n').count().saturating_add(1);
+    let column = before
+        .chars()
+        .rev()
+        .take_while(|c| *c != '\n')
+        .count()
+        .saturating_add(1);
+    format!("line {line}, column {column}: {}", error.message())
 }
 
 /// Sets the key that `name` stands for: `COUNTERSIGN_SERVER__THREADS` is `server.threads`.
@@ -330,6 +383,29 @@ mod tests {
         assert!(error.to_string().contains("threds"), "{error}");
         let error = Config::load(None, &env(&[("COUNTERSIGN_THREADS", "3")])).unwrap_err();
         assert!(error.to_string().contains("COUNTERSIGN_THREADS"), "{error}");
+    }
+
+    #[test]
+    fn no_error_shows_a_secret() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("c.toml");
+        std::fs::write(
+            &file,
+            "[channels.webhook.soc]\nurl = \"https://h/\"\nsecrett = \"whsec_hush\"\n",
+        )
+        .unwrap();
+        let error = Config::load(Some(&file), &env(&[]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("secrett") && error.contains("line 3") && !error.contains("hush"),
+            "{error}"
+        );
+        let config = "[approvals]\nstore = \"postgres\"\nurl = \"postgres://u:hush@h/d\"\n";
+        std::fs::write(&file, config).unwrap();
+        let config = Config::load(Some(&file), &env(&[])).unwrap();
+        let shown = format!("{config:?}{}", config.to_toml().unwrap());
+        assert!(!shown.contains("hush"), "{shown}");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tonic::codec::{Codec, EncodeBuf, Encoder};
 use tonic_prost::{ProstCodec, ProstDecoder};
 use uuid::Uuid;
 
-use crate::usecase::{Authorized, CachedDecision};
+use crate::usecase::{ApprovalPart, Authorized, CachedDecision};
 
 use super::convert;
 use super::proto::batch_authorize_result::Result as BatchItem;
@@ -47,7 +47,7 @@ pub(super) enum Answer {
 impl Answer {
     /// The answer to an authorized request.
     pub(super) fn of(authorized: Authorized) -> Self {
-        if authorized.approval_id.is_some() {
+        if authorized.approval != ApprovalPart::None {
             return Self::Whole(Box::new(convert::response(&authorized)));
         }
         authorized.decision.rendered.get_or_init(|| {
@@ -201,7 +201,7 @@ mod tests {
     use crate::grpc::proto::{BatchAuthorizeResponse, ErrorReason};
     use crate::model::{EntityRef, Record, Request};
     use crate::policy::{Bundle, BundleFile, CompileOptions, compile};
-    use crate::usecase::ports::{Clock, NoApprovals};
+    use crate::usecase::ports::Clock;
     use crate::usecase::{ActiveSnapshot, Authorizer, AuthorizerSettings, CacheSettings, Step};
 
     use super::*;
@@ -237,7 +237,7 @@ mod tests {
         let authorizer = Authorizer::new(
             Arc::default(),
             Arc::default(),
-            Arc::new(NoApprovals),
+            None,
             Arc::new(Stopped),
             AuthorizerSettings { shadow_one_in: 0 },
         );

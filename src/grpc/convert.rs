@@ -1,99 +1,84 @@
 //! From the model to the wire.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::approval::FrozenRequirement;
 use crate::model::{
-    Decided, DenyReason, DeterminingPolicy, Effect, EntityRef, Explanation, LoadAttempt, Outcome,
-    PolicyFault, PolicyOutcome, PolicyProblem, PolicyVerdict, Posture, Quorum, Requirement,
-    Severity, ValidationMode,
+    Decision, DenyReason, DeterminingPolicy, Effect, EntityRef, Explanation, LoadAttempt, Outcome,
+    PolicyFault, PolicyOutcome, PolicyProblem, PolicyVerdict, Posture, Severity, ValidationMode,
 };
-use crate::usecase::{ActiveSnapshot, Authorized};
+use crate::usecase::{ActiveSnapshot, ApprovalFault, ApprovalPart, Authorized};
 
-use super::proto;
+use super::{approval, proto};
 
 /// The answer to a request.
 pub(super) fn response(authorized: &Authorized) -> proto::AuthorizeResponse {
     let decided = authorized.decided();
-    let (decision, deny_reason, missing) = outcome(&decided.outcome);
+    let (deny_reason, missing, deny_message) = denial(authorized);
     proto::AuthorizeResponse {
-        decision: decision.into(),
+        decision: decision(authorized.decision()).into(),
         decision_id: authorized.decision_id.to_string(),
         policy_version: authorized.active.snapshot.version().as_str().to_owned(),
         determining: decided.determining.iter().map(determining).collect(),
         errors: decided.errors.iter().map(policy_error).collect(),
         deny_reason: deny_reason.into(),
-        approval: approval(decided, authorized.approval_id.clone()),
+        approval: approval_of(authorized).map(Box::new),
         cacheable: authorized.is_cacheable(),
         missing_entities: missing.iter().map(reference).collect(),
+        deny_message,
     }
 }
 
-fn outcome(outcome: &Outcome) -> (proto::Decision, proto::DenyReason, &[EntityRef]) {
-    match outcome {
-        Outcome::Allow => (proto::Decision::Allow, proto::DenyReason::Unspecified, &[]),
-        Outcome::RequireApproval(_) => (
-            proto::Decision::RequireApproval,
-            proto::DenyReason::Unspecified,
-            &[],
-        ),
-        Outcome::Deny(DenyReason::Forbidden) => {
-            (proto::Decision::Deny, proto::DenyReason::Forbidden, &[])
-        }
-        Outcome::Deny(DenyReason::NoPermit) => {
-            (proto::Decision::Deny, proto::DenyReason::NoPermit, &[])
-        }
-        Outcome::Deny(DenyReason::PolicyError) => {
-            (proto::Decision::Deny, proto::DenyReason::PolicyError, &[])
-        }
-        Outcome::Deny(DenyReason::EntityMissing(missing)) => (
-            proto::Decision::Deny,
-            proto::DenyReason::EntityMissing,
-            missing,
-        ),
+fn decision(decision: Decision) -> proto::Decision {
+    match decision {
+        Decision::Allow => proto::Decision::Allow,
+        Decision::Deny => proto::Decision::Deny,
+        Decision::RequireApproval => proto::Decision::RequireApproval,
     }
 }
 
-fn approval(decided: &Decided, id: Option<String>) -> Option<proto::Approval> {
-    match &decided.outcome {
-        Outcome::RequireApproval(requirements) => Some(proto::Approval {
-            id: id.unwrap_or_default(),
-            requirements: requirements.iter().map(requirement).collect(),
-        }),
-        Outcome::Allow | Outcome::Deny(_) => None,
+/// Why it is denied, if it is: for the sake of an approval, or by the policies.
+fn denial(authorized: &Authorized) -> (proto::DenyReason, &[EntityRef], String) {
+    if let ApprovalPart::Refused(refusal) = &authorized.approval {
+        let reason = match refusal.fault {
+            ApprovalFault::Closed => proto::DenyReason::ApprovalClosed,
+            ApprovalFault::Redeemed => proto::DenyReason::ApprovalRedeemed,
+            ApprovalFault::Mismatch => proto::DenyReason::ApprovalMismatch,
+            ApprovalFault::CoolingDown => proto::DenyReason::CoolingDown,
+            ApprovalFault::NobodyCanApprove => proto::DenyReason::NobodyCanApprove,
+        };
+        return (reason, &[], refusal.message.clone());
     }
-}
-
-fn requirement(requirement: &Requirement) -> proto::ApprovalRequirement {
-    let rule = &requirement.rule;
-    let slots = match &rule.quorum {
-        Quorum::Persons(_) => BTreeMap::new(),
-        Quorum::Slots(slots) => slots
-            .iter()
-            .map(|(slot, count)| (slot.clone(), count.get()))
-            .collect(),
+    let (reason, missing): (_, &[EntityRef]) = match &authorized.decided().outcome {
+        Outcome::Allow | Outcome::RequireApproval(_) => (proto::DenyReason::Unspecified, &[]),
+        Outcome::Deny(DenyReason::Forbidden) => (proto::DenyReason::Forbidden, &[]),
+        Outcome::Deny(DenyReason::NoPermit) => (proto::DenyReason::NoPermit, &[]),
+        Outcome::Deny(DenyReason::PolicyError) => (proto::DenyReason::PolicyError, &[]),
+        Outcome::Deny(DenyReason::EntityMissing(missing)) => {
+            (proto::DenyReason::EntityMissing, missing)
+        }
     };
-    proto::ApprovalRequirement {
-        rule: rule.name.clone(),
-        title: rule.title.clone(),
-        approvals: rule.quorum.persons(),
-        slots,
-        expires_after: duration(rule.expires_after),
-        redeem_within: duration(rule.redeem_within),
-        require: rule
-            .require
-            .iter()
-            .map(|field| field.as_str().to_owned())
-            .collect(),
-        gates: requirement.gates.clone(),
-    }
+    (reason, missing, String::new())
 }
 
-fn duration(duration: Duration) -> Option<prost_types::Duration> {
-    duration.try_into().ok()
+/// The approval that took part; where none is kept, what it would take.
+fn approval_of(authorized: &Authorized) -> Option<proto::Approval> {
+    if let Some(approval) = authorized.approval.approval() {
+        return Some(approval::summary(approval));
+    }
+    match (&authorized.decided().outcome, authorized.decision()) {
+        (Outcome::RequireApproval(requirements), Decision::RequireApproval) => {
+            let frozen: Vec<FrozenRequirement> =
+                requirements.iter().map(FrozenRequirement::from).collect();
+            Some(proto::Approval {
+                requirements: frozen.iter().map(approval::requirement).collect(),
+                ..proto::Approval::default()
+            })
+        }
+        (Outcome::RequireApproval(_) | Outcome::Allow | Outcome::Deny(_), _) => None,
+    }
 }
 
 fn determining(policy: &DeterminingPolicy) -> proto::DeterminingPolicy {
@@ -238,7 +223,7 @@ fn validation(validation: ValidationMode) -> proto::ValidationMode {
     }
 }
 
-fn timestamp(time: Timestamp) -> prost_types::Timestamp {
+pub(super) fn timestamp(time: Timestamp) -> prost_types::Timestamp {
     prost_types::Timestamp {
         seconds: time.as_second(),
         nanos: time.subsec_nanosecond(),

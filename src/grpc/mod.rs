@@ -4,11 +4,15 @@
 //! Never: a decision. What a client may see of an error is decided in `status.rs` alone.
 
 mod answer;
+mod approval;
+mod approvals;
 mod authorization;
 pub mod client;
 mod convert;
 mod deadline;
+mod identity;
 pub mod json;
+mod page;
 mod policy;
 pub mod proto;
 mod request;
@@ -16,6 +20,7 @@ mod routes;
 mod status;
 mod unary;
 
+pub use approvals::ApprovalApi;
 pub use authorization::AuthorizationApi;
 pub use policy::PolicyApi;
 pub use request::{DecodeRequestError, decode_request};

@@ -82,6 +82,7 @@ pub(super) fn read(request: proto::AuthorizeRequest) -> Result<Request, RequestP
         check_bytes("labels", value, LIMITS.label_bytes)?;
     }
     Ok(Request {
+        caller: String::new(),
         principal,
         action: request.action,
         resource,

@@ -13,10 +13,11 @@ use tower::Service;
 use crate::usecase::{Authorizer, Reloader};
 
 use super::proto::DESCRIPTORS;
+use super::proto::approval_service_server::ApprovalServiceServer;
 use super::proto::authorization_service_server::AuthorizationServiceServer;
 use super::proto::policy_service_server::PolicyServiceServer;
 use super::unary::{BatchCalls, BoxedFuture, SingleCalls};
-use super::{AuthorizationApi, MAX_AUTHORIZE_BYTES, PolicyApi};
+use super::{ApprovalApi, AuthorizationApi, MAX_AUTHORIZE_BYTES, PolicyApi};
 
 const SINGLE_PATH: &str = "/countersign.v1.AuthorizationService/Authorize";
 const BATCH_PATH: &str = "/countersign.v1.AuthorizationService/BatchAuthorize";
@@ -36,6 +37,7 @@ impl Api {
     pub fn new<H: Health>(
         authorizer: &Arc<Authorizer>,
         reloader: &Arc<Reloader>,
+        approvals: ApprovalApi,
         health: HealthServer<H>,
     ) -> Result<Self, Error> {
         let api = AuthorizationApi::new(Arc::clone(authorizer));
@@ -49,6 +51,10 @@ impl Api {
                 .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
         };
         let mut others = Routes::new(others)
+            .add_service(
+                ApprovalServiceServer::new(approvals)
+                    .max_decoding_message_size(MAX_AUTHORIZE_BYTES),
+            )
             .add_service(policy)
             .add_service(health)
             .add_service(reflection().build_v1()?)

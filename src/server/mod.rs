@@ -3,6 +3,7 @@
 //! Place: floor 5, the only place that names concrete parts.
 //! Never: a decision, a wire format, an exit code.
 
+mod background;
 mod clock;
 mod coarse_timer;
 mod connection;
@@ -10,6 +11,7 @@ mod cores;
 mod listen;
 mod parts;
 mod sample;
+mod stores;
 mod watch;
 
 use std::net::SocketAddr;
@@ -17,24 +19,30 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Runtime;
 use tonic_health::ServingStatus;
 use tonic_health::server::HealthReporter;
 
+use crate::channel::{DestinationError, Destinations};
 use crate::config::{Config, to_std};
-use crate::grpc::Api;
+use crate::grpc::{Api, ApprovalApi};
+use crate::identity::{DevelopmentLogins, NoLogins};
 use crate::model::PolicyProblem;
+use crate::usecase::ports::{Channels, Credentials};
 
 pub use clock::SystemClock;
 pub use parts::{Parts, compile_options};
 pub use sample::SampleSet;
 pub use watch::Signals;
 
+use background::ApprovalTasks;
 use cores::Cores;
 use listen::Listeners;
 
 /// The services whose health is told.
-const SERVICES: [&str; 3] = [
+const SERVICES: [&str; 4] = [
     "",
+    "countersign.v1.ApprovalService",
     "countersign.v1.AuthorizationService",
     "countersign.v1.PolicyService",
 ];
@@ -63,6 +71,12 @@ pub enum StartError {
     /// The services cannot be described to clients.
     #[error("the API's descriptors cannot be read: {0}")]
     Descriptors(String),
+    /// The store of approvals cannot be used.
+    #[error("the approvals cannot be kept")]
+    Store(#[source] anyhow::Error),
+    /// A place where people are told is configured wrongly.
+    #[error("the configuration is not right")]
+    Destination(#[from] DestinationError),
     /// An evaluation on a serving thread does not come out as it must.
     #[error("the start-up self-test failed: {0}")]
     SelfTest(String),
@@ -81,7 +95,8 @@ pub struct Addresses {
 #[derive(Debug)]
 pub struct Server {
     addresses: Addresses,
-    background: tokio::runtime::Runtime,
+    background: Arc<Runtime>,
+    approval_tasks: Option<ApprovalTasks>,
     cores: Cores,
     listeners: Listeners,
     health: HealthReporter,
@@ -98,33 +113,36 @@ impl Server {
     /// When it cannot listen or start its threads.
     pub fn start(config: &Config, parts: Parts) -> Result<Self, StartError> {
         parts::self_test().map_err(StartError::SelfTest)?;
-        let background = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("background")
-            .thread_stack_size(cores::STACK_BYTES)
-            .enable_all()
-            .build()
-            .map_err(|source| StartError::Thread {
-                what: "background runtime",
-                source,
-            })?;
+        let background = match &parts.background {
+            Some(runtime) => Arc::clone(runtime),
+            None => background::start_runtime()?,
+        };
         let (health, health_service) = tonic_health::server::health_reporter();
         let is_loaded = parts.reloader.active().load().is_some();
         background.block_on(set_health(&health, is_loaded));
-        let api = Api::new(&parts.authorizer, &parts.reloader, health_service)
-            .map_err(|error| StartError::Descriptors(error.to_string()))?;
+        let approvals = ApprovalApi::new(parts.approvals.clone(), credentials(config));
+        let api = Api::new(
+            &parts.authorizer,
+            &parts.reloader,
+            approvals,
+            health_service,
+        )
+        .map_err(|error| StartError::Descriptors(error.to_string()))?;
         let cores = Cores::start(&config.server, &api)?;
         // Before anybody can ask for a reload: the first good one must not go by unseen.
         let watch = watch::start(
             &parts,
             to_std(config.policy.rescan_interval),
             health.clone(),
-            background.handle().clone(),
+            background.handle(),
         )?;
+        let channels: Arc<dyn Channels> = Arc::new(Destinations::new(&config.channels.webhook)?);
+        let approval_tasks = ApprovalTasks::start(&parts, &channels, background.handle());
         let listeners = Listeners::start(&config.server, &background, &cores)?;
         Ok(Self {
             addresses: listeners.addresses().clone(),
             background,
+            approval_tasks,
             cores,
             listeners,
             health,
@@ -174,9 +192,23 @@ impl Server {
     pub fn stop(self) -> usize {
         self.background.block_on(set_health(&self.health, false));
         self.listeners.stop();
+        if let Some(tasks) = &self.approval_tasks {
+            tasks.stop_watching();
+        }
         let cut_off = self.cores.drain(self.drain_timeout);
-        self.background.shutdown_timeout(Duration::from_secs(1));
+        drop((self.approval_tasks, self.parts));
+        if let Some(runtime) = Arc::into_inner(self.background) {
+            runtime.shutdown_timeout(Duration::from_secs(1));
+        }
         cut_off
+    }
+}
+
+fn credentials(config: &Config) -> Arc<dyn Credentials> {
+    if config.identity.development_logins {
+        Arc::new(DevelopmentLogins)
+    } else {
+        Arc::new(NoLogins)
     }
 }
 

@@ -3,15 +3,21 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio::runtime::Runtime;
 
 use crate::config::{Config, PolicyConfig};
 use crate::model::{EntityRef, Outcome, Record, Request};
 use crate::policy::{Bundle, BundleFile, BundleLimits, CompileOptions, Engine, compile};
 use crate::storage::policy_dir::PolicyDir;
-use crate::usecase::ports::{Clock, NoApprovals, PolicySource};
+use crate::usecase::approval_store::ApprovalStore;
+use crate::usecase::approvals::{Approvals, Directory};
+use crate::usecase::ports::{Clock, PolicySource};
 use crate::usecase::{Authorizer, AuthorizerSettings, CacheSettings, Reloader, on_large_stack};
 
+use super::StartError;
+use super::background::start_runtime;
 use super::clock::SystemClock;
+use super::stores::open_store;
 
 /// The parts of a server, or of a command that decides without one.
 #[derive(Clone, Debug)]
@@ -22,11 +28,41 @@ pub struct Parts {
     pub authorizer: Arc<Authorizer>,
     /// The directory to watch, if the policies come from one.
     pub policy_dir: Option<PolicyDir>,
+    /// Keeps approvals, if this is a server that does.
+    pub approvals: Option<Arc<Approvals>>,
+    /// The runtime that the store of approvals works on.
+    pub(super) background: Option<Arc<Runtime>>,
 }
 
 impl Parts {
     /// Plugs the parts together; policies come from the configured directory, or from `source` where one is given.
+    ///
+    /// Without a store of approvals nothing can be opened or redeemed.
     pub fn assemble(config: &Config, source: Option<Arc<dyn PolicySource>>) -> Self {
+        Self::with_store(config, source, None)
+    }
+
+    /// Plugs the parts of a server together, and opens the configured store of approvals.
+    ///
+    /// # Errors
+    /// When the store cannot be used as it is configured.
+    pub fn for_server(
+        config: &Config,
+        source: Option<Arc<dyn PolicySource>>,
+    ) -> Result<Self, StartError> {
+        let background = start_runtime()?;
+        let store = open_store(&config.approvals, &background)?;
+        Ok(Self {
+            background: Some(background),
+            ..Self::with_store(config, source, store)
+        })
+    }
+
+    fn with_store(
+        config: &Config,
+        source: Option<Arc<dyn PolicySource>>,
+        store: Option<Arc<dyn ApprovalStore>>,
+    ) -> Self {
         let policy_dir = match &source {
             Some(_) => None,
             None => Some(PolicyDir::new(&config.policy.dir, BundleLimits::DEFAULT)),
@@ -52,10 +88,23 @@ impl Parts {
         let settings = AuthorizerSettings {
             shadow_one_in: config.policy.shadow_one_in,
         };
+        let approvals = store.map(|store| {
+            let reviewer_type = config.policy.reviewer_types.first().cloned();
+            let directory = Directory::new(reviewer_type.unwrap_or_default());
+            let limits = config.approvals.limits();
+            let clock = Arc::clone(&clock);
+            Arc::new(Approvals::new(
+                store,
+                reloader.active(),
+                clock,
+                directory,
+                limits,
+            ))
+        });
         let authorizer = Authorizer::new(
             reloader.active(),
             reloader.history(),
-            Arc::new(NoApprovals),
+            approvals.clone(),
             clock,
             settings,
         );
@@ -63,6 +112,8 @@ impl Parts {
             reloader,
             authorizer: Arc::new(authorizer),
             policy_dir,
+            approvals,
+            background: None,
         }
     }
 }
@@ -81,6 +132,8 @@ pub fn compile_options(config: &PolicyConfig) -> CompileOptions {
         validation: config.validation.parse().unwrap_or_default(),
         posture: config.posture.parse().unwrap_or_default(),
         reviewer_types: config.reviewer_types.clone(),
+        owner_attributes: config.owner_attributes.clone(),
+        link_attributes: config.link_attributes.clone(),
         ..CompileOptions::default()
     }
 }

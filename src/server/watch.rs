@@ -37,13 +37,14 @@ pub(super) fn start(
     parts: &Parts,
     rescan_interval: Duration,
     health: HealthReporter,
-    background: Handle,
+    background: &Handle,
 ) -> Result<WatchThread, StartError> {
-    let tell = move || {
-        let health = health.clone();
-        background.spawn(async move { set_health(&health, true).await });
-    };
-    parts.reloader.observe(tell);
+    let mut activations = parts.reloader.activations();
+    background.spawn(async move {
+        while activations.changed().await.is_ok() {
+            set_health(&health, true).await;
+        }
+    });
     let stopped = Arc::new(AtomicBool::new(false));
     if let Some(dir) = parts.policy_dir.clone() {
         let watcher = Watcher {

@@ -218,8 +218,8 @@ fn an_approval_cannot_be_redeemed_here_and_never_allows() {
         let explained: Refusal = pdp.explain(request.clone()).unwrap_err();
         assert_eq!(
             explained.code,
-            Code::Unimplemented,
-            "Explain answers as Authorize would"
+            Code::InvalidArgument,
+            "Explain has no side effects, and redeeming is one"
         );
         let BatchItem::Error(error) = pdp.batch(vec![request]).unwrap().remove(0) else {
             panic!("a batch redeemed it")

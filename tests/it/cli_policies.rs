@@ -34,9 +34,9 @@ fn cedar_files(folder: &Path) -> Vec<String> {
 fn the_sample_is_sound_formatted_and_exercised() {
     let folder = Folder::sample();
     on(&folder, &["check", "--deny-warnings"])
-        .expect(0, "16 permits, 8 forbids, 13 gates; 7 rules, 50 entities");
+        .expect(0, "17 permits, 8 forbids, 13 gates; 7 rules, 53 entities");
     on(&folder, &["fmt", "--check"]).expect(0, "0 files would be formatted, of 8");
-    on(&folder, &["test", "--require-coverage", "100"]).expect(0, "73 passed, 0 failed");
+    on(&folder, &["test", "--require-coverage", "100"]).expect(0, "80 passed, 0 failed");
 }
 
 #[test]
@@ -64,10 +64,10 @@ fn without_any_one_of_its_policies_the_sample_fails_its_cases() {
     }
     assert_eq!(
         (gates, others),
-        (13, 23),
+        (13, 24),
         "one policy is a template with two links"
     );
-    on(&folder, &["test"]).expect(0, "73 passed, 0 failed");
+    on(&folder, &["test"]).expect(0, "80 passed, 0 failed");
 }
 
 #[test]
@@ -141,17 +141,17 @@ fn a_case_that_does_not_hold_is_shown_in_every_format() {
         1,
         "expected REQUIRE_APPROVAL, got ALLOW by capacity-agents-start-instances",
     );
-    text.expect(1, "72 passed, 1 failed\n");
+    text.expect(1, "79 passed, 1 failed\n");
     let json = on(&folder, &["test", "--format", "json"]);
     let results = json.json()["results"].as_array().unwrap().clone();
     let failed: Vec<_> = results
         .iter()
         .filter(|result| result["passed"] == false)
         .collect();
-    assert_eq!((json.code, results.len(), failed.len()), (1, 73, 1));
+    assert_eq!((json.code, results.len(), failed.len()), (1, 80, 1));
     assert_eq!(failed[0]["problem"]["file"], "tests/compute.yaml");
     let junit = on(&folder, &["test", "--format", "junit"]);
-    junit.expect(1, "<testsuites name=\"countersign test\" tests=\"73\" skipped=\"0\" failures=\"1\" errors=\"0\">");
+    junit.expect(1, "<testsuites name=\"countersign test\" tests=\"80\" skipped=\"0\" failures=\"1\" errors=\"0\">");
     junit.expect(1, "<failure message=\"tests/compute.yaml:");
 }
 

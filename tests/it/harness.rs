@@ -82,6 +82,29 @@ impl Pdp {
         folder: Folder,
         adjust: impl FnOnce(&mut Config),
     ) -> Result<Self, StartError> {
+        Self::assembled(folder, adjust, |config| Ok(Parts::assemble(config, None)))
+    }
+
+    /// Serves `folder` as the program does: what requires approval is kept in a file beside the policies, and whoever says a name is
+    /// believed. The file outlives the server.
+    pub(crate) fn try_keep(
+        folder: Folder,
+        adjust: impl FnOnce(&mut Config),
+    ) -> Result<Self, StartError> {
+        let path = folder.beside("approvals.sqlite");
+        let adjust = |config: &mut Config| {
+            config.approvals.path = path;
+            config.identity.development_logins = true;
+            adjust(config);
+        };
+        Self::assembled(folder, adjust, |config| Parts::for_server(config, None))
+    }
+
+    fn assembled(
+        folder: Folder,
+        adjust: impl FnOnce(&mut Config),
+        assemble: impl FnOnce(&Config) -> Result<Parts, StartError>,
+    ) -> Result<Self, StartError> {
         let mut config = Config::default();
         config.server.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         config.server.threads = 1;
@@ -89,7 +112,7 @@ impl Pdp {
         // What a test sees of a change comes from watching the files.
         config.policy.rescan_interval = NEVER;
         adjust(&mut config);
-        let parts = Parts::assemble(&config, None);
+        let parts = assemble(&config)?;
         parts.reloader.reload();
         let server = Server::start(&config, parts)?;
         let address = server.addresses().tcp[0];
@@ -201,6 +224,12 @@ impl Pdp {
             let start = Instant::now();
             (server.stop(), start.elapsed())
         })
+    }
+
+    /// Stops, and hands out what stays: the folder.
+    pub(crate) fn into_folder(mut self) -> Folder {
+        self.stop().join().unwrap();
+        self.folder
     }
 }
 

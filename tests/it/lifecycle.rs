@@ -16,8 +16,9 @@ use crate::harness::{Pdp, wait_until};
 use crate::requests::small_start;
 use crate::wire::{AUTHORIZE, WATCH, Wire, framed};
 
-const SERVICES: [&str; 3] = [
+const SERVICES: [&str; 4] = [
     "",
+    "countersign.v1.ApprovalService",
     "countersign.v1.AuthorizationService",
     "countersign.v1.PolicyService",
 ];
@@ -30,14 +31,14 @@ fn broken() -> Folder {
     folder
 }
 
-fn health(pdp: &Pdp) -> [ServingStatus; 3] {
+fn health(pdp: &Pdp) -> [ServingStatus; 4] {
     SERVICES.map(|service| pdp.health(service))
 }
 
 #[test]
 fn until_the_first_good_load_there_are_no_decisions_and_health_says_so() {
     let pdp = Pdp::start(broken());
-    assert_eq!(health(&pdp), [ServingStatus::NotServing; 3]);
+    assert_eq!(health(&pdp), [ServingStatus::NotServing; 4]);
     let refusals = [
         pdp.authorize(small_start()).unwrap_err(),
         pdp.batch(vec![small_start()]).unwrap_err(),
@@ -57,7 +58,7 @@ fn until_the_first_good_load_there_are_no_decisions_and_health_says_so() {
     pdp.folder
         .edit(FILE, "context.count >", "context.count > 8");
     wait_until("every service is healthy", || {
-        health(&pdp) == [ServingStatus::Serving; 3]
+        health(&pdp) == [ServingStatus::Serving; 4]
     });
     assert_eq!(
         pdp.authorize(small_start()).unwrap().decision(),
@@ -85,7 +86,7 @@ fn a_reload_that_fails_leaves_health_alone() {
     pdp.folder
         .edit(FILE, "context.count > 8", "context.count >");
     pdp.reload().unwrap_err();
-    assert_eq!(health(&pdp), [ServingStatus::Serving; 3]);
+    assert_eq!(health(&pdp), [ServingStatus::Serving; 4]);
 }
 
 #[test]

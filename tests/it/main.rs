@@ -11,6 +11,12 @@
     reason = "a test stops at the unexpected, in its helpers too"
 )]
 
+mod approvals;
+mod approvals_cli;
+mod approvals_refused;
+mod approvals_replicas;
+mod approvals_support;
+mod approvals_webhook;
 mod authorize;
 mod bad_batch;
 mod bad_input;

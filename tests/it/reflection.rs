@@ -6,7 +6,8 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::harness::Pdp;
 
-const SERVICES: [&str; 5] = [
+const SERVICES: [&str; 6] = [
+    "countersign.v1.ApprovalService",
     "countersign.v1.AuthorizationService",
     "countersign.v1.PolicyService",
     "grpc.health.v1.Health",

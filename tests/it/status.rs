@@ -30,11 +30,11 @@ fn the_status_describes_what_is_in_force() {
             active.forbids,
             active.gates
         ),
-        (64, 16, 8, 13)
+        (64, 17, 8, 13)
     );
     assert_eq!(
         (active.rules, active.entities, active.cases_passed),
-        (7, 50, 73)
+        (7, 53, 80)
     );
     assert_eq!(
         (active.posture(), active.validation()),
