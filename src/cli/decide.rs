@@ -12,8 +12,7 @@ use crate::config::Config;
 use crate::grpc::proto::authorization_service_client::AuthorizationServiceClient;
 use crate::grpc::proto::authorization_service_server::AuthorizationService;
 use crate::grpc::proto::{
-    AuthorizeRequest, AuthorizeResponse, Decision, DenyReason, Effect, Entity, EntityRef,
-    ExplainRequest, ExplainResponse, Mode, PolicyOutcome, Struct,
+    AuthorizeRequest, AuthorizeResponse, Decision, Entity, EntityRef, ExplainRequest, Mode, Struct,
 };
 use crate::grpc::{AuthorizationApi, client, json};
 use crate::policy::parse_entity;
@@ -22,8 +21,11 @@ use crate::usecase::ReloadOutcome;
 
 use super::Outcome;
 use super::arguments::CompileArguments;
-use super::output::{BOLD, DIM, GREEN, RED, RESET, YELLOW, print, say};
+use super::decision::{show_explanation, show_response};
+use super::output::{print_json, say, visible, visible_line};
 use super::report::{Format, render};
+use super::runtime::in_runtime;
+use super::wait;
 
 #[derive(Debug, Args)]
 pub(super) struct DecideArguments {
@@ -72,28 +74,57 @@ pub(super) struct DecideArguments {
     format: Format,
 }
 
+/// What is asked of `authorize` beyond the request.
+#[derive(Debug, Args)]
+pub(super) struct AuthorizeArguments {
+    #[command(flatten)]
+    decide: DecideArguments,
+    /// Redeem this approval; only a server keeps approvals.
+    #[arg(long, value_name = "ID", requires = "server", conflicts_with = "check")]
+    approval_id: Option<String>,
+    /// An idempotency key: the same key with the same request opens one approval, and redeems it once.
+    #[arg(long, value_name = "KEY")]
+    request_id: Option<String>,
+    /// If approval is required, wait until it is decided, and ask again with it.
+    #[arg(long, requires = "server", conflicts_with = "check")]
+    wait: bool,
+}
+
+impl AuthorizeArguments {
+    fn to_request(&self) -> anyhow::Result<AuthorizeRequest> {
+        let mut request = self.decide.to_request()?;
+        if let Some(id) = &self.approval_id {
+            request.approval_id.clone_from(id);
+        }
+        if let Some(key) = &self.request_id {
+            request.request_id.clone_from(key);
+        }
+        Ok(request)
+    }
+}
+
 /// Decides one request.
-pub(super) fn authorize(arguments: &DecideArguments) -> anyhow::Result<Outcome> {
+pub(super) fn authorize(arguments: &AuthorizeArguments) -> anyhow::Result<Outcome> {
     let request = arguments.to_request()?;
+    let decide = &arguments.decide;
     let response = in_runtime(async {
-        match &arguments.server {
+        match &decide.server {
+            Some(server) if arguments.wait => wait::authorize(server, request).await,
             Some(server) => {
                 let mut client = AuthorizationServiceClient::new(client::connect(server).await?);
-                client
-                    .authorize(request)
-                    .await
-                    .map_err(|status| refusal(&status))
+                let response = client.authorize(request).await;
+                Ok(response.map_err(|status| refusal(&status))?.into_inner())
             }
-            None => local(arguments)?
-                .authorize(tonic::Request::new(request))
-                .await
-                .map_err(|status| refusal(&status)),
+            None => {
+                let request = tonic::Request::new(request);
+                let response = local(decide)?.authorize(request).await;
+                Ok(response.map_err(|status| refusal(&status))?.into_inner())
+            }
         }
     })?;
-    let response = response.into_inner();
-    match arguments.format {
+    match decide.format {
         Format::Text => show_response(&response),
-        Format::Json => print(&json::write("AuthorizeResponse", &response)?),
+        Format::Json => print_json(&json::write("AuthorizeResponse", &response)?),
     }
     Ok(outcome_of(response.decision()))
 }
@@ -121,7 +152,7 @@ pub(super) fn explain(arguments: &DecideArguments) -> anyhow::Result<Outcome> {
     let explained = explained.into_inner();
     match arguments.format {
         Format::Text => show_explanation(&explained),
-        Format::Json => print(&json::write("ExplainResponse", &explained)?),
+        Format::Json => print_json(&json::write("ExplainResponse", &explained)?),
     }
     let decision = explained
         .response
@@ -138,15 +169,6 @@ fn outcome_of(decision: Decision) -> Outcome {
         Decision::RequireApproval => Outcome::ApprovalRequired,
         Decision::Unspecified => Outcome::CouldNotRun,
     }
-}
-
-fn in_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .thread_stack_size(8 * 1024 * 1024)
-        .build()
-        .context("the runtime cannot be started")?
-        .block_on(work)
 }
 
 /// The service, without a server around it.
@@ -178,7 +200,7 @@ fn local(arguments: &DecideArguments) -> anyhow::Result<AuthorizationApi> {
 }
 
 /// A status as a sentence, with the field it is about.
-fn refusal(status: &Status) -> anyhow::Error {
+pub(super) fn refusal(status: &Status) -> anyhow::Error {
     let details = status.get_error_details();
     let reason = details
         .error_info()
@@ -188,6 +210,7 @@ fn refusal(status: &Status) -> anyhow::Error {
     } else {
         status.message()
     };
+    let message = visible(message);
     anyhow!("no decision: {:?}{reason}: {message}", status.code())
 }
 
@@ -251,8 +274,12 @@ impl DecideArguments {
 }
 
 fn parse(flag: &str, text: &str) -> anyhow::Result<EntityRef> {
-    let uid = parse_entity(text)
-        .ok_or_else(|| anyhow!("`--{flag}`: `{text}` is not an entity: write `Type::\"id\"`"))?;
+    let uid = parse_entity(text).ok_or_else(|| {
+        anyhow!(
+            "`--{flag}`: `{}` is not an entity: write `Type::\"id\"`",
+            visible_line(text)
+        )
+    })?;
     Ok(EntityRef {
         r#type: uid.type_name,
         id: uid.id,
@@ -272,133 +299,4 @@ fn read_text(path: &Path) -> anyhow::Result<String> {
 
 fn read_struct(flag: &str, text: &str) -> anyhow::Result<Struct> {
     json::read_struct(text).with_context(|| format!("`--{flag}` is not a JSON object"))
-}
-
-fn show_response(response: &AuthorizeResponse) {
-    let (colour, word) = match response.decision() {
-        Decision::Allow => (GREEN, "ALLOW"),
-        Decision::Deny => (RED, "DENY"),
-        Decision::RequireApproval => (YELLOW, "REQUIRE_APPROVAL"),
-        Decision::Unspecified => (RED, "NO DECISION"),
-    };
-    let why = match (response.decision(), response.deny_reason()) {
-        (Decision::Deny, DenyReason::Forbidden) => "  a forbid is satisfied",
-        (Decision::Deny, DenyReason::NoPermit) => "  no permit is satisfied",
-        (Decision::Deny, DenyReason::PolicyError) => "  a policy could not be evaluated",
-        (Decision::Deny, DenyReason::EntityMissing) => {
-            "  entities are neither stored nor described"
-        }
-        (Decision::Deny, DenyReason::Unspecified)
-        | (Decision::Allow | Decision::RequireApproval | Decision::Unspecified, _) => "",
-    };
-    print(&format!("{colour}{word}{RESET}{why}"));
-    for policy in &response.determining {
-        let description = policy
-            .annotations
-            .get("description")
-            .map_or("", String::as_str);
-        print(&format!(
-            "  {} {BOLD}{}{RESET}  {description}",
-            effect_name(policy.effect()),
-            policy.id
-        ));
-    }
-    for entity in &response.missing_entities {
-        print(&format!(
-            "  missing {BOLD}{}::\"{}\"{RESET}",
-            entity.r#type, entity.id
-        ));
-    }
-    for error in &response.errors {
-        print(&format!(
-            "  error in {BOLD}{}{RESET}  {}",
-            error.policy_id, error.message
-        ));
-    }
-    for requirement in response
-        .approval
-        .iter()
-        .flat_map(|approval| &approval.requirements)
-    {
-        let slots: Vec<String> = requirement
-            .slots
-            .iter()
-            .map(|(slot, count)| format!("{count} {slot}"))
-            .collect();
-        let who = if slots.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", slots.join(", "))
-        };
-        let require = if requirement.require.is_empty() {
-            String::new()
-        } else {
-            format!(", needs {}", requirement.require.join(", "))
-        };
-        print(&format!(
-            "  rule {BOLD}{}{RESET}  {} ({} to approve{who}{require})",
-            requirement.rule, requirement.title, requirement.approvals
-        ));
-    }
-    print(&format!(
-        "{DIM}  decision {}, policies {:.12}{RESET}",
-        response.decision_id, response.policy_version
-    ));
-}
-
-fn effect_name(effect: Effect) -> &'static str {
-    match effect {
-        Effect::Permit => "permit",
-        Effect::Forbid => "forbid",
-        Effect::Gate => "gate",
-        Effect::Unspecified => "policy",
-    }
-}
-
-fn show_explanation(explained: &ExplainResponse) {
-    if let Some(response) = &explained.response {
-        show_response(response);
-    }
-    if !explained.policies.is_empty() {
-        print(&format!("\n{BOLD}Applicable policies{RESET}"));
-    }
-    for policy in &explained.policies {
-        let (mark, detail) = match policy.outcome() {
-            PolicyOutcome::Satisfied => (format!("{GREEN}holds{RESET}"), String::new()),
-            PolicyOutcome::NotSatisfied => (
-                "does not hold".to_owned(),
-                format!("\n      because of  {}", policy.condition),
-            ),
-            PolicyOutcome::Error | PolicyOutcome::Unspecified => (
-                format!("{RED}error{RESET}"),
-                format!("\n      in  {}\n      {}", policy.condition, policy.error),
-            ),
-        };
-        let rule = if policy.rule.is_empty() {
-            String::new()
-        } else {
-            format!(", rule {}", policy.rule)
-        };
-        print(&format!(
-            "  {} {BOLD}{}{RESET}{rule}  {mark}  {DIM}{}{RESET}{detail}",
-            effect_name(policy.effect()),
-            policy.id,
-            policy.location
-        ));
-    }
-    if !explained.nearest_permits.is_empty() {
-        print(&format!("\n{BOLD}Nearest permits{RESET}"));
-    }
-    for miss in &explained.nearest_permits {
-        print(&format!(
-            "  {BOLD}{}{RESET}  {DIM}{}{RESET}\n      {}",
-            miss.id, miss.location, miss.explanation
-        ));
-    }
-    if !explained.relevant_context.is_empty() {
-        print(&format!(
-            "\n{DIM}Context that matters for this action: {}{RESET}",
-            explained.relevant_context.join(", ")
-        ));
-    }
 }

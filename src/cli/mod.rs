@@ -3,14 +3,18 @@
 //! Place: floor 6.
 //! Never: a decision. Data goes to standard output, talk to standard error.
 
+mod approvals;
 mod arguments;
 mod check;
 mod decide;
+mod decision;
 mod fmt;
 mod output;
 mod report;
+mod runtime;
 mod serve;
 mod test;
+mod wait;
 
 use std::process::ExitCode;
 
@@ -25,7 +29,7 @@ pub enum Outcome {
     Findings,
     /// It could not run.
     CouldNotRun,
-    /// The request is denied.
+    /// The request is denied, or its approval ended without being granted.
     Denied,
     /// The request needs approval.
     ApprovalRequired,
@@ -62,9 +66,11 @@ enum Command {
     /// Run a policy directory's decision cases, and show which policies no case exercises.
     Test(test::TestArguments),
     /// Decide one request: exit code 0 for allow, 3 for deny, 4 for require approval, 2 if there is no decision.
-    Authorize(decide::DecideArguments),
+    Authorize(decide::AuthorizeArguments),
     /// Decide one request, and show what every applicable policy said. Exit codes as for `authorize`.
     Explain(decide::DecideArguments),
+    /// Look at decisions that wait for humans, and vote. Exit codes: 0 done, 1 refused, 2 could not run.
+    Approvals(approvals::ApprovalsArguments),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -81,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Authorize(arguments) => decide::authorize(&arguments),
         Command::Explain(arguments) => decide::explain(&arguments),
+        Command::Approvals(arguments) => approvals::run(&arguments),
         Command::Completions { shell } => {
             // Into memory first: whoever reads the script may leave before its end.
             let mut script = Vec::new();

@@ -9,7 +9,7 @@ use anyhow::Context;
 use clap::Args;
 use serde_json::json;
 
-use crate::config::Config;
+use crate::config::{Config, StoreChoice};
 use crate::model::{Posture, ValidationMode};
 use crate::server::{Parts, SampleSet, Server, load_problems};
 use crate::telemetry::{self, LogFormat};
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<Outcome> {
         return Ok(Outcome::Success);
     }
     telemetry::start(&config.log.filter, log_format(&config))?;
-    let parts = Parts::assemble(&config, source(arguments, &config));
+    let parts = Parts::for_server(&config, source(arguments, &config))?;
     parts.reloader.reload();
     let problems = load_problems(&parts);
     for problem in problems.iter().take(20) {
@@ -99,7 +99,6 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<Config> {
     if let Some(posture) = arguments.posture {
         config.policy.posture = posture.to_string();
     }
-    config.check()?;
     if arguments.dev
         && let Some(address) = config
             .server
@@ -109,6 +108,10 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<Config> {
     {
         anyhow::bail!("`--dev` listens on loopback only, and `{address}` is not");
     }
+    if arguments.dev {
+        config.identity.development_logins = true;
+    }
+    config.check()?;
     Ok(config)
 }
 
@@ -189,9 +192,14 @@ fn introduce(config: &Config, server: &Server) {
             )
         },
     );
+    let approvals = match config.approvals.store {
+        StoreChoice::Sqlite => format!("kept in `{}`", config.approvals.path.display()),
+        StoreChoice::Postgres => "kept in PostgreSQL".to_owned(),
+        StoreChoice::None => "not kept".to_owned(),
+    };
     say(&format!(
-        "\n{BOLD}Countersign {}{RESET}  {YELLOW}development: loopback only, callers are not authenticated{RESET}\n\
-         \n  listening  {address}\n  policies   {policies}\n  posture    {}, validation {}\n",
+        "\n{BOLD}Countersign {}{RESET}  {YELLOW}development: loopback only, callers are not authenticated, and whoever says a name is believed{RESET}\n\
+         \n  listening  {address}\n  policies   {policies}\n  posture    {}, validation {}\n  approvals  {approvals}\n",
         env!("CARGO_PKG_VERSION"),
         config.policy.posture,
         config.policy.validation,
@@ -218,7 +226,8 @@ fn try_next(address: &str) -> String {
         (
             "it deploys to production: REQUIRE_APPROVAL",
             "--principal 'Agent::\"deploy-bot\"' --action Deploy --resource 'Service::\"payments-api\"' \\\n      \
-             --context '{\"version\":\"2.5.0\",\"migration\":false,\"provenance\":{\"builder\":\"github-actions\",\"commit\":\"61d0e42\"}}'",
+             --context '{\"version\":\"2.5.0\",\"migration\":false,\"provenance\":{\"builder\":\"github-actions\",\"commit\":\"61d0e42\"}}' \\\n      \
+             --justification 'Release 2.5.0'",
         ),
     ];
     let lines = examples.map(|(what, flags)| {
@@ -226,5 +235,15 @@ fn try_next(address: &str) -> String {
             "  {DIM}# {what}{RESET}\n  {program} authorize --server {address} \\\n      {flags}\n"
         )
     });
-    lines.concat()
+    let approvals = [
+        ("what waits for people", "list"),
+        (
+            "say yes, as somebody of the SRE team",
+            "approve ID --as yuki",
+        ),
+    ];
+    let approvals = approvals.map(|(what, words)| {
+        format!("  {DIM}# {what}{RESET}\n  {program} approvals {words} --server {address}\n")
+    });
+    lines.concat() + &approvals.concat()
 }
