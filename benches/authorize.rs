@@ -20,7 +20,6 @@ use countersign::grpc::AuthorizationApi;
 use countersign::grpc::proto::authorization_service_server::AuthorizationService;
 use countersign::grpc::proto::{AuthorizeRequest, BatchAuthorizeRequest};
 use countersign::server::SystemClock;
-use countersign::usecase::ports::NoApprovals;
 use countersign::usecase::{
     ActivationHistory, ActiveSnapshot, Authorizer, AuthorizerSettings, CacheSettings,
 };
@@ -51,7 +50,7 @@ fn api(policies: usize, cache_bytes: u64) -> AuthorizationApi {
     let authorizer = Authorizer::new(
         Arc::new(ArcSwapOption::from(Some(active))),
         Arc::<ActivationHistory>::default(),
-        Arc::new(NoApprovals),
+        None,
         Arc::new(SystemClock),
         AuthorizerSettings { shadow_one_in: 0 },
     );

@@ -23,7 +23,6 @@ use arc_swap::ArcSwapOption;
 use countersign::model::Request;
 use countersign::policy::{Engine, Snapshot};
 use countersign::server::SystemClock;
-use countersign::usecase::ports::NoApprovals;
 use countersign::usecase::{
     ActivationHistory, ActiveSnapshot, Authorizer, AuthorizerSettings, CacheSettings,
 };
@@ -55,7 +54,7 @@ fn authorizer(snapshot: &Arc<Snapshot>) -> (Authorizer, Arc<ActiveSnapshot>) {
     let authorizer = Authorizer::new(
         Arc::new(ArcSwapOption::from(Some(Arc::clone(&active)))),
         Arc::<ActivationHistory>::default(),
-        Arc::new(NoApprovals),
+        None,
         Arc::new(SystemClock),
         AuthorizerSettings { shadow_one_in: 0 },
     );

@@ -104,7 +104,7 @@ impl Echo {
         Self(AuthorizeResponse {
             decision: Decision::Allow.into(),
             decision_id: "01a20466-06a9-780f-be57-24736ecad443".to_owned(),
-            policy_version: "d44dce61d8f3949c85a341b1fff35e6afa8c6937acb9c8d46679b80e0c22d6de"
+            policy_version: "e597421c5e55f75c2edadbbdc4ec4b9ac70e2461b2a3cc112169d49e1623db4c"
                 .to_owned(),
             determining: vec![DeterminingPolicy {
                 id: "resource-123".to_owned(),
