@@ -22,8 +22,9 @@ pub(super) type Parameters = Vec<Box<dyn ToSql + Sync + Send>>;
 /// How often something is repeated at most.
 const REPEATS: u32 = 5;
 
-/// When no repetition begins any more, and how long one step may take: longer than the server's own time limits.
-const PATIENCE: Duration = Duration::from_secs(8);
+/// When no repetition begins any more: an event is judged at the moment it came, so it must not be written much later.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// How long one step may take: longer than the server's own time limits.
 const STEP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What a transaction came to.

@@ -32,7 +32,7 @@ pub(super) fn column(number: u64) -> Result<i64, StoreError> {
     i64::try_from(number).map_err(|error| StoreError::RuleBroken(error.to_string()))
 }
 
-/// A number that was kept by [`column`].
+/// A number that was kept by [`column()`].
 pub(super) fn number(row: &Row<'_>, index: usize) -> rusqlite::Result<u64> {
     let value: i64 = row.get(index)?;
     u64::try_from(value).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(index, value))
