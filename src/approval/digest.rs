@@ -29,6 +29,15 @@ impl Digest {
         canonical.digest()
     }
 
+    /// The digest of `parts`, in the domain `domain`; an absent part is not an empty one.
+    pub fn of_parts(domain: &str, parts: &[Option<&str>]) -> Self {
+        let mut canonical = Canonical::new(domain);
+        for part in parts {
+            canonical.list(*part, Canonical::text);
+        }
+        canonical.digest()
+    }
+
     /// Its 32 bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

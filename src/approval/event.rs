@@ -83,6 +83,16 @@ pub enum Choice {
     Deny,
 }
 
+impl Choice {
+    /// Its name, as in the API.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Approve => "APPROVE",
+            Self::Deny => "DENY",
+        }
+    }
+}
+
 /// What policy and floors say of a person and one approval, at the time of the vote.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

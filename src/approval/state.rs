@@ -304,6 +304,14 @@ impl Approval {
         }
     }
 
+    /// The moment from which its grant cannot be spent any more, if it has one.
+    pub fn redeem_before(&self) -> Option<Timestamp> {
+        match &self.state {
+            State::Approved(grant) | State::Redeemed { grant, .. } => Some(grant.until),
+            State::Pending | State::Closed(..) => None,
+        }
+    }
+
     /// Whether further reviewers were asked.
     pub fn is_escalated(&self) -> bool {
         self.timers.escalated.is_some()

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::approval::{Approval, Choice, Fact, SafeText, State};
+use crate::approval::{Approval, Fact, SafeText};
 use crate::usecase::approval_store::Delivery;
 
 /// How many characters of the justification go into the body; all of it is at the server.
@@ -34,10 +34,7 @@ fn data(approval: &Approval, now: Timestamp) -> Value {
     let fact = |fact: &Fact| json!({ "name": text(&fact.name), "value": text(&fact.value) });
     let shown: Vec<Value> = view.facts.iter().take(FACTS).map(fact).collect();
     let votes = approval.votes.iter().map(|vote| {
-        let choice = match vote.choice {
-            Choice::Approve => "APPROVE",
-            Choice::Deny => "DENY",
-        };
+        let choice = vote.choice.as_str();
         json!({ "person": vote.voter.account.to_string(), "choice": choice, "time": vote.at.to_string() })
     });
     let missing = approval.progress().missing;
@@ -65,18 +62,11 @@ fn data(approval: &Approval, now: Timestamp) -> Value {
         "missing": missing.collect::<Vec<_>>(),
         "opened": approval.opened.to_string(),
         "expires": approval.expires.to_string(),
-        "redeem_before": redeem_before(&approval.state).map(|time| time.to_string()),
+        "redeem_before": approval.redeem_before().map(|time| time.to_string()),
         "request_digest": approval.asked.digest.to_string(),
         "view_digest": approval.asked.view_digest.to_string(),
         "escalated": approval.is_escalated(),
     })
-}
-
-fn redeem_before(state: &State) -> Option<Timestamp> {
-    match state {
-        State::Approved(grant) | State::Redeemed { grant, .. } => Some(grant.until),
-        State::Pending | State::Closed(..) => None,
-    }
 }
 
 /// What is cut says so.

@@ -37,7 +37,7 @@ pub(super) fn summary(approval: &Approval) -> proto::Approval {
         policy_version: approval.asked.policy_version.to_string(),
         open_time: Some(timestamp(approval.opened)),
         expire_time: Some(timestamp(approval.expires)),
-        redeem_before_time: redeem_before(&approval.state).map(timestamp),
+        redeem_before_time: approval.redeem_before().map(timestamp),
         votes: approval.votes.iter().map(vote).collect(),
         missing: approval.progress().missing.iter().map(seat).collect(),
         joined: approval.joined,
@@ -159,13 +159,6 @@ fn closing(state: &State) -> (Option<Cause>, Option<proto::ApprovalClosing>) {
 fn safe_lines(text: Option<&str>) -> String {
     text.map(|text| SafeText::lines_of(text).as_str().to_owned())
         .unwrap_or_default()
-}
-
-fn redeem_before(state: &State) -> Option<Timestamp> {
-    match state {
-        State::Approved(grant) | State::Redeemed { grant, .. } => Some(grant.until),
-        State::Pending | State::Closed(..) => None,
-    }
 }
 
 fn redemption(state: &State) -> Option<proto::ApprovalRedemption> {

@@ -6,16 +6,17 @@ use jiff::Timestamp;
 
 use crate::approval::quorum::Seats;
 use crate::approval::{
-    Approval, ApprovalId, Asked, Digest, FrozenRequirement, Opening, Status, View, ViewWords,
+    Approval, ApprovalId, Asked, FrozenRequirement, Opening, Status, View, ViewWords,
     request_digest,
 };
 use crate::model::{Decided, EntityRef, Request, Requirement, RuleRequirement};
 use crate::policy::{Engine, Snapshot, canonical_extension};
 use crate::usecase::ActiveSnapshot;
-use crate::usecase::approval_store::{CommandKey, OpenCommand, Opened};
+use crate::usecase::approval_store::{OpenCommand, Opened};
 use crate::usecase::ids::new_id;
 use crate::usecase::verdict::{ApprovalFault, ApprovalPart};
 
+use super::keys::{Owner, key};
 use super::redeem::explain_closing;
 use super::standing::{Question, apart, reviewers};
 use super::{Approvals, ApprovalsError};
@@ -57,7 +58,12 @@ impl Approvals {
         };
         let asked = asked(active, decided, (&request, action), &frozen, barred);
         let command = OpenCommand {
-            key: open_key(&asked.request, asked.digest),
+            key: key(
+                &Owner::Caller(&asked.request.caller),
+                "open",
+                asked.request.request_id.clone(),
+                asked.digest,
+            ),
             opening: Opening {
                 id: ApprovalId::new(new_id(now).to_string()),
                 asked,
@@ -216,13 +222,4 @@ fn asked(
         policy_version: active.snapshot.version().clone(),
         barred,
     }
-}
-
-fn open_key(request: &Request, digest: Digest) -> Option<CommandKey> {
-    Some(CommandKey {
-        caller: format!("caller:{}", request.caller),
-        method: "open",
-        key: request.request_id.clone()?,
-        payload: digest,
-    })
 }

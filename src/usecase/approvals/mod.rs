@@ -7,6 +7,7 @@
 mod ask;
 mod background;
 mod error;
+mod keys;
 mod people;
 mod read;
 mod redeem;

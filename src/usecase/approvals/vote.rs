@@ -6,6 +6,7 @@ use crate::approval::{
 use crate::usecase::approval_store::{ApplyCommand, CommandKey};
 
 use super::error::fulfilled;
+use super::keys::{Owner, key, payload};
 use super::standing::{Question, apart, standing_of};
 use super::{Approvals, ApprovalsError};
 
@@ -105,21 +106,19 @@ fn is_as_wished(choice: Choice, refusal: &Refusal) -> bool {
 }
 
 fn vote_key(cast: &CastVote) -> Option<CommandKey> {
-    let Person { issuer, subject } = &cast.person;
-    let payload = format!(
-        "{:?}",
-        (
-            cast.id.as_str(),
-            cast.choice,
-            cast.request_digest,
-            cast.view_digest,
-            cast.comment.as_deref()
-        )
-    );
-    Some(CommandKey {
-        caller: format!("person:{:?}", (issuer, subject)),
-        method: "vote",
-        key: cast.request_id.clone()?,
-        payload: Digest::of("countersign command v1", payload.as_bytes()),
-    })
+    let digests = [cast.request_digest, cast.view_digest].map(|digest| digest.to_string());
+    let [request, view] = &digests;
+    let payload = payload(&[
+        Some(cast.id.as_str()),
+        Some(cast.choice.as_str()),
+        Some(request),
+        Some(view),
+        cast.comment.as_deref(),
+    ]);
+    key(
+        &Owner::Person(&cast.person),
+        "vote",
+        cast.request_id.clone(),
+        payload,
+    )
 }

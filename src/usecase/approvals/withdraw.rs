@@ -1,11 +1,10 @@
 //! Ends an approval otherwise than by a vote, and keeps what became of a redeemed one.
 
-use crate::approval::{
-    Actor, Approval, ApprovalId, Digest, Event, Person, ReportedOutcome, Withdrawal,
-};
-use crate::usecase::approval_store::{ApplyCommand, CommandKey};
+use crate::approval::{Actor, Approval, ApprovalId, Event, Person, ReportedOutcome, Withdrawal};
+use crate::usecase::approval_store::ApplyCommand;
 
 use super::error::fulfilled;
+use super::keys::{Owner, key, payload};
 use super::standing::{Question, apart, standing_of};
 use super::{Approvals, ApprovalsError};
 
@@ -70,8 +69,13 @@ impl Approvals {
         event: fn(Withdrawal) -> Event,
     ) -> Result<Approval, ApprovalsError> {
         let approval = self.existing(&withdraw.id).await?;
-        let payload = format!("{:?}", (withdraw.id.as_str(), withdraw.comment.as_deref()));
-        let key = key(method, &withdraw.by, withdraw.request_id.clone(), &payload);
+        let payload = payload(&[Some(withdraw.id.as_str()), withdraw.comment.as_deref()]);
+        let key = key(
+            &withdraw.by.owner(),
+            method,
+            withdraw.request_id.clone(),
+            payload,
+        );
         let (by, standing) = match withdraw.by {
             Withdrawer::Caller(name) => (Actor::Caller(name), None),
             Withdrawer::Person(person) => {
@@ -109,12 +113,17 @@ impl Approvals {
     /// # Errors
     /// Why it was not kept.
     pub async fn report(&self, report: ReportedBy) -> Result<Approval, ApprovalsError> {
-        let payload = format!(
-            "{:?}",
-            (report.id.as_str(), report.outcome, report.detail.as_deref())
+        let payload = payload(&[
+            Some(report.id.as_str()),
+            Some(report.outcome.as_str()),
+            report.detail.as_deref(),
+        ]);
+        let key = key(
+            &Owner::Caller(&report.caller),
+            "report",
+            report.request_id,
+            payload,
         );
-        let by = Withdrawer::Caller(report.caller.clone());
-        let key = key("report", &by, report.request_id, &payload);
         let event = Event::Report {
             caller: report.caller,
             outcome: report.outcome,
@@ -133,20 +142,11 @@ impl Approvals {
     }
 }
 
-fn key(
-    method: &'static str,
-    by: &Withdrawer,
-    request_id: Option<String>,
-    payload: &str,
-) -> Option<CommandKey> {
-    let caller = match by {
-        Withdrawer::Person(Person { issuer, subject }) => format!("person:{:?}", (issuer, subject)),
-        Withdrawer::Caller(name) => format!("caller:{name}"),
-    };
-    Some(CommandKey {
-        caller,
-        method,
-        key: request_id?,
-        payload: Digest::of("countersign command v1", payload.as_bytes()),
-    })
+impl Withdrawer {
+    fn owner(&self) -> Owner<'_> {
+        match self {
+            Self::Person(person) => Owner::Person(person),
+            Self::Caller(name) => Owner::Caller(name),
+        }
+    }
 }
