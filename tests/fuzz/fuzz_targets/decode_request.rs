@@ -77,6 +77,12 @@ impl Setting {
             },
             // The sample's cases are for the sample's schema.
             run_cases: has_schema && posture == Posture::Strict,
+            // The sample links accounts by plain references, which only a schema tells from records.
+            link_attributes: if has_schema {
+                CompileOptions::default().link_attributes
+            } else {
+                Vec::new()
+            },
             ..CompileOptions::default()
         };
         let report = on_large_stack(|| compile(bundle, &options)).expect("the thread ends");
