@@ -33,7 +33,7 @@ pub use safe_text::SafeText;
 pub use shorten::{Shortened, shorten};
 pub use state::{
     Approval, ApprovalId, Asked, FrozenRequirement, Grant, Opening, Redemption, Resolution, State,
-    Timers, Vote,
+    Timers, Vote, seats_of,
 };
 pub use transition::Transition;
 pub use view::{Fact, Reason, View, ViewWords};

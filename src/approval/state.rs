@@ -125,7 +125,7 @@ impl From<&Requirement> for FrozenRequirement {
 }
 
 /// The seats of all `requirements` together: every rule must be fulfilled, and a person fills one seat.
-pub(super) fn seats_of(requirements: &[FrozenRequirement]) -> Seats {
+pub fn seats_of(requirements: &[FrozenRequirement]) -> Seats {
     let mut seats = Seats::new();
     for (seat, count) in requirements.iter().flat_map(|each| &each.seats) {
         let known = seats.entry(seat.clone()).or_default();

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::approval::quorum::Seats;
 use crate::approval::{
     Approval, ApprovalId, Asked, FrozenRequirement, Opening, Status, View, ViewWords,
-    request_digest,
+    request_digest, seats_of,
 };
 use crate::model::{Decided, EntityRef, Request, Requirement, RuleRequirement};
 use crate::policy::{Engine, Snapshot, canonical_extension};
@@ -38,10 +38,7 @@ impl Approvals {
         let frozen: Vec<FrozenRequirement> =
             requirements.iter().map(FrozenRequirement::from).collect();
         let question = question_of(&request, &frozen, now, active.engine());
-        let seats: Seats = frozen
-            .iter()
-            .flat_map(|each| each.seats.iter().cloned())
-            .collect();
+        let seats = seats_of(&frozen);
         let barred = match apart(&active.snapshot, move |snapshot| {
             side_of(snapshot, &question, &seats)
         })
@@ -146,10 +143,7 @@ fn question_of(
 ) -> Question {
     Question {
         asked: request.clone(),
-        seats: frozen
-            .iter()
-            .flat_map(|each| each.seats.iter().map(|(seat, _)| seat.clone()))
-            .collect(),
+        seats: seats_of(frozen).into_keys().collect(),
         is_escalated: frozen.iter().any(|each| each.escalate_after.is_some()),
         now,
         engine,

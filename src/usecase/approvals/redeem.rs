@@ -10,10 +10,10 @@ use tokio_util::task::AbortOnDropHandle;
 
 use crate::approval::quorum::Seats;
 use crate::approval::{
-    Approval, ApprovalId, Cause, Digest, Event, RedeemAttempt, Refusal, SafeText, Standing, Status,
-    request_digest,
+    Approval, ApprovalId, Cause, Digest, Event, FrozenRequirement, RedeemAttempt, Refusal,
+    SafeText, Standing, Status, request_digest, seats_of,
 };
-use crate::model::{Decided, DenyReason, EntityRef, Mode, Outcome, Request, Requirement, Seat};
+use crate::model::{Decided, DenyReason, EntityRef, Mode, Outcome, Request};
 use crate::policy::{Snapshot, canonical_extension};
 use crate::usecase::ActiveSnapshot;
 use crate::usecase::AuthorizeError;
@@ -105,7 +105,8 @@ impl Approvals {
                 Ok(Some(Redeemed { decided, part }))
             }
             Outcome::RequireApproval(requirements) => {
-                let seats = seats_of(requirements);
+                let frozen: Vec<_> = requirements.iter().map(FrozenRequirement::from).collect();
+                let seats = seats_of(&frozen);
                 let standings = match self.standings(returned, &approval, &seats).await? {
                     Ok(standings) => standings,
                     Err(doubt) => {
@@ -235,11 +236,6 @@ impl Approvals {
             Applied::Moved(_) | Applied::KeyReused | Applied::Unknown => None,
         })
     }
-}
-
-fn seats_of(requirements: &[Requirement]) -> BTreeMap<Seat, u32> {
-    let seats = requirements.iter().flat_map(|each| each.rule.seats());
-    seats.map(|(seat, count)| (seat, count.get())).collect()
 }
 
 /// That approval is required, as it was at the opening, where nothing had to be decided now.
