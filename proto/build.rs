@@ -3,9 +3,12 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-const PROTOS: [&str; 3] = [
-    "countersign/v1/authorization.proto",
+/// What the audit log holds: its types belong to the floor that writes and verifies it.
+const RECORDS: &str = "countersign/record/v1/record.proto";
+const PROTOS: [&str; 4] = [
     "countersign/v1/approval.proto",
+    "countersign/v1/audit.proto",
+    "countersign/v1/authorization.proto",
     "countersign/v1/policy.proto",
 ];
 
@@ -19,6 +22,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     tonic_prost_build::configure()
         .btree_map(".")
+        .compile_fds(protox::compile([RECORDS], ["proto"])?)?;
+    tonic_prost_build::configure()
+        .btree_map(".")
+        .extern_path(".countersign.record.v1", "crate::audit::proto")
         // Most answers carry no approval, and all are as large as the largest.
         .boxed(".countersign.v1.AuthorizeResponse.approval")
         .compile_fds(descriptors)?;

@@ -8,10 +8,12 @@
 #![forbid(unsafe_code)]
 
 pub mod approval;
+pub mod audit;
 pub mod channel;
 pub mod cli;
 pub mod config;
 pub mod grpc;
+pub mod http;
 pub mod identity;
 pub mod model;
 pub mod policy;

@@ -36,4 +36,4 @@ pub use state::{
     Timers, Vote, seats_of,
 };
 pub use transition::Transition;
-pub use view::{Fact, Reason, View, ViewWords};
+pub use view::{Fact, Reason, View, ViewWords, path_step};

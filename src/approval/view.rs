@@ -188,7 +188,7 @@ fn grants(requirements: &[FrozenRequirement]) -> String {
 }
 
 /// A name as a step of a path: in quotes unless it is an identifier, so that no two paths look alike.
-fn step(name: &str) -> String {
+pub fn path_step(name: &str) -> String {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if !name.is_empty() && name.chars().all(is_plain) {
         name.to_owned()
@@ -200,7 +200,7 @@ fn step(name: &str) -> String {
 /// Writes every value below `prefix` with its path. An empty record or set is a value too: nothing is left out.
 fn flatten(prefix: &str, record: &Record, facts: &mut Vec<Fact>) {
     for (name, value) in record.iter() {
-        let step = step(name);
+        let step = path_step(name);
         let path = if prefix.is_empty() {
             step
         } else {

@@ -48,6 +48,9 @@ pub struct Request {
     pub min_policy_version: Option<String>,
     /// Copied to the log, never read by policies.
     pub labels: BTreeMap<String, String>,
+    /// The trace that the call belongs to. Part of the call, not of what is asked.
+    #[serde(skip)]
+    pub trace_id: Option<[u8; 16]>,
 }
 
 impl Request {
@@ -90,6 +93,7 @@ impl Request {
             justification: None,
             min_policy_version: None,
             labels: BTreeMap::new(),
+            trace_id: None,
         }
     }
 }

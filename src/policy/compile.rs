@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Effect, PolicyProblem, PolicySetInfo, PolicyVersion, Posture, Rule, Severity, ValidationMode,
+    Effect, PolicyProblem, PolicySetInfo, PolicyVersion, Posture, Redactions, Rule, Severity,
+    ValidationMode,
 };
 
 use super::action::ActionTable;
+use super::audit_annotations;
 use super::bundle::{Bundle, BundleLimits, FileKind};
 use super::cases;
 use super::cedar::{
@@ -132,6 +134,7 @@ fn build(
         );
     }
     warn_open_scopes(&policies, problems);
+    let redactions = audit_annotations::read(&policies.compiled, problems);
     Some(assemble(
         bundle,
         options,
@@ -142,6 +145,7 @@ fn build(
             persons,
             policies: policies.compiled,
             rules,
+            redactions,
         },
     ))
 }
@@ -154,6 +158,7 @@ struct Compiled {
     persons: Persons,
     policies: Vec<CompiledPolicy>,
     rules: BTreeMap<String, Arc<Rule>>,
+    redactions: Redactions,
 }
 
 fn assemble(bundle: &Bundle, options: &CompileOptions, compiled: Compiled) -> Snapshot {
@@ -164,6 +169,7 @@ fn assemble(bundle: &Bundle, options: &CompileOptions, compiled: Compiled) -> Sn
         persons,
         policies,
         rules,
+        redactions,
     } = compiled;
     let count = |effect| {
         policies
@@ -195,6 +201,7 @@ fn assemble(bundle: &Bundle, options: &CompileOptions, compiled: Compiled) -> Sn
         persons,
         policies,
         rules,
+        redactions,
     }
 }
 

@@ -10,6 +10,7 @@
 //! second the floor under it. Both have to hold.
 
 mod action;
+mod audit_annotations;
 mod bundle;
 mod case_files;
 mod cases;

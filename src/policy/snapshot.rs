@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::model::{
-    Decided, EntityRef, PolicySetInfo, PolicyVersion, Posture, Request, RequestFault,
+    Decided, EntityRef, PolicySetInfo, PolicyVersion, Posture, Redactions, Request, RequestFault,
     RequestProblem, Rule, Value,
 };
 
@@ -39,6 +39,7 @@ pub struct Snapshot {
     pub(super) actions: ActionTable,
     pub(super) reference: Reference,
     pub(super) rules: BTreeMap<String, Arc<Rule>>,
+    pub(super) redactions: Redactions,
     /// Whether no policy looks into an entity that it names.
     pub(super) is_level_validated: bool,
 }
@@ -57,6 +58,11 @@ impl Snapshot {
     /// The approval rules, by name.
     pub fn rules(&self) -> &BTreeMap<String, Arc<Rule>> {
         &self.rules
+    }
+
+    /// What is kept out of the audit log.
+    pub fn redactions(&self) -> &Redactions {
+        &self.redactions
     }
 
     /// Checks that `request` fits the schema, and readies it for [`Prepared::write_key`] and [`Snapshot::plan`].

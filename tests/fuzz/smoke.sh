@@ -17,7 +17,7 @@ RUSTC_WRAPPER=$PWD/tests/fuzz/instrument.sh \
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-for name in decode_request load_bundle format_policies; do
+for name in decode_request load_bundle format_policies read_audit; do
   printf '\n%s\n' "$name"
   mkdir "$scratch/$name"
   # New finds go to the scratch folder; the committed corpus is only read.
