@@ -1,6 +1,6 @@
 //! What every store of approvals does alike: which columns an approval has, and what a command comes to.
 //!
-//! A store looks up what a plan needs, asks for the plan, and writes all of it in one transaction.
+//! A store looks up what a plan needs, asks for the plan, and writes all of it in one transaction, the bytes of its records with it.
 
 use std::time::Duration;
 
@@ -8,9 +8,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::approval::flood::{Facts, FloodLimits, Verdict, judge};
 use crate::approval::{
-    Approval, Digest, Event, Opening, Redemption, State, Status, Transition, Vote,
+    Approval, ControlRecord, Digest, Event, Opening, Redemption, State, Status, Transition, Vote,
 };
+use crate::audit::tree::Frontier;
 use crate::usecase::approval_store::{Applied, COMMAND_MEMORY, ListCursor, Opened, StoreError};
+use crate::usecase::control_log::{ControlHead, RecordEncoder, SequenceCommand};
 
 /// How many denials of one request a store looks up at most: further ones cannot double the longest cool-down any more.
 pub(super) const DENIALS_LOOKED_AT: usize = 32;
@@ -156,28 +158,46 @@ pub(super) struct Step {
     before: Option<Before>,
     /// What is to be stored.
     pub(super) transition: Transition,
+    /// The bytes of each record, as the control log keeps them.
+    bodies: Vec<Vec<u8>>,
 }
 
 impl Step {
     /// The opening of an approval.
-    fn opening(opening: Opening, now: Timestamp) -> Self {
-        Self {
-            before: None,
-            transition: Transition::opening(Approval::open(opening, now)),
-        }
+    fn opening(opening: Opening, now: Timestamp, encoder: &dyn RecordEncoder) -> Self {
+        let transition = Transition::opening(Approval::open(opening, now));
+        Self::new(None, transition, encoder)
     }
 
     /// What `event` does to `approval`.
-    fn applying(approval: Approval, event: &Event, now: Timestamp) -> Self {
+    fn applying(
+        approval: Approval,
+        event: &Event,
+        now: Timestamp,
+        encoder: &dyn RecordEncoder,
+    ) -> Self {
         let before = Before {
             version: approval.version,
             status: approval.status(),
             votes: approval.votes.len(),
         };
+        Self::new(Some(before), approval.apply(event, now), encoder)
+    }
+
+    fn new(before: Option<Before>, transition: Transition, encoder: &dyn RecordEncoder) -> Self {
+        let records = transition.records.iter();
+        let bodies = records.map(|record| encoder.encode(record)).collect();
         Self {
-            before: Some(before),
-            transition: approval.apply(event, now),
+            before,
+            transition,
+            bodies,
         }
+    }
+
+    /// The records to be written, in this order, each with its bytes.
+    pub(super) fn records(&self) -> impl ExactSizeIterator<Item = (&ControlRecord, &[u8])> {
+        let bodies = self.bodies.iter().map(Vec::as_slice);
+        self.transition.records.iter().zip(bodies)
     }
 
     /// The approval after the step.
@@ -233,6 +253,7 @@ pub(super) fn plan_opening(
     limits: &FloodLimits,
     facts: Facts,
     now: Timestamp,
+    encoder: &dyn RecordEncoder,
 ) -> Plan<Opened> {
     let ended = facts
         .open
@@ -246,8 +267,8 @@ pub(super) fn plan_opening(
     match judge(limits, facts, now) {
         Verdict::Open => {
             // What time has ended makes room before anything else takes its place.
-            let ended = ended.map(|ended| Step::applying(ended, &Event::Tick, now));
-            let step = Step::opening(opening, now);
+            let ended = ended.map(|ended| Step::applying(ended, &Event::Tick, now, encoder));
+            let step = Step::opening(opening, now, encoder);
             let answer = Opened::New(Box::new(step.approval().clone()));
             Plan {
                 steps: ended.into_iter().chain([step]).collect(),
@@ -256,7 +277,7 @@ pub(super) fn plan_opening(
             }
         }
         Verdict::Join(open) => {
-            let step = Step::applying(*open, &Event::Join, now);
+            let step = Step::applying(*open, &Event::Join, now, encoder);
             Plan {
                 answer: Opened::Joined(Box::new(step.approval().clone())),
                 steps: vec![step],
@@ -274,6 +295,7 @@ pub(super) fn plan_event(
     event: &Event,
     version: Option<u64>,
     now: Timestamp,
+    encoder: &dyn RecordEncoder,
 ) -> Plan<Applied> {
     if version.is_some_and(|version| version != approval.version) {
         return Plan {
@@ -282,7 +304,7 @@ pub(super) fn plan_event(
             is_accepted: false,
         };
     }
-    let step = Step::applying(approval, event, now);
+    let step = Step::applying(approval, event, now, encoder);
     let after = Box::new(step.approval().clone());
     let (answer, is_accepted) = match step.transition.answer.clone() {
         Ok(()) => (Applied::Done(after), true),
@@ -293,4 +315,57 @@ pub(super) fn plan_event(
         answer,
         is_accepted,
     }
+}
+
+/// Refuses a command whose tree is not one over its records and those before them.
+pub(super) fn check_sequence(command: &SequenceCommand) -> Result<(), StoreError> {
+    let entries = u64::try_from(command.entries.len()).unwrap_or(u64::MAX);
+    let (size, wanted) = (
+        command.frontier.size(),
+        command.from.saturating_add(entries),
+    );
+    if size == wanted {
+        return Ok(());
+    }
+    Err(StoreError::RuleBroken(format!(
+        "a tree over {size} records is not the head of a log of {wanted}"
+    )))
+}
+
+/// The head of the control log, from its columns.
+pub(super) fn head_of(
+    size: u64,
+    frontier: &[u8],
+    checkpoint: Option<String>,
+) -> Result<ControlHead, StoreError> {
+    let corrupt = |why: String| StoreError::Corrupt(format!("the head of the control log: {why}"));
+    let frontier = Frontier::from_bytes(frontier).map_err(|error| corrupt(error.to_string()))?;
+    if frontier.size() != size {
+        let found = frontier.size();
+        return Err(corrupt(format!(
+            "its tree has {found} records, and not {size}"
+        )));
+    }
+    Ok(ControlHead {
+        frontier,
+        checkpoint,
+    })
+}
+
+/// The bodies of records that were read with their places, which must follow each other from `from` on.
+pub(super) fn bodies_from(
+    from: u64,
+    rows: impl IntoIterator<Item = (u64, Vec<u8>)>,
+) -> Result<Vec<Vec<u8>>, StoreError> {
+    let mut bodies = Vec::new();
+    let mut wanted = from;
+    for (place, body) in rows {
+        if place != wanted {
+            let what = format!("the control log has no record at place {wanted}");
+            return Err(StoreError::Corrupt(what));
+        }
+        bodies.push(body);
+        wanted = wanted.saturating_add(1);
+    }
+    Ok(bodies)
 }

@@ -1,10 +1,5 @@
 //! Every way to approve one's own request is refused, explained and recorded.
 
-#![expect(
-    clippy::large_futures,
-    reason = "three worlds in one helper are no burden to a test"
-)]
-
 use countersign::approval::{Approval, Choice, Refusal, Standing, Status};
 use countersign::model::Value;
 use countersign::usecase::approvals::ApprovalsError;

@@ -5,18 +5,64 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use countersign::approval::ControlRecord;
 use countersign::storage::memory::MemoryStore;
 use countersign::storage::postgres::{PostgresConfig, PostgresStore};
 use countersign::storage::sqlite::SqliteStore;
+use countersign::usecase::approval_store::ApprovalStore;
+use countersign::usecase::control_log::{ControlLog, RecordEncoder};
 use tokio_postgres::{Client, NoTls};
 
 use crate::support::Store;
 
+/// Makes records that tests can read again.
+#[derive(Debug)]
+pub(crate) struct JsonRecords;
+
+impl RecordEncoder for JsonRecords {
+    fn encode(&self, record: &ControlRecord) -> Vec<u8> {
+        serde_json::to_vec(record).unwrap()
+    }
+}
+
+/// A store as the keeper of approvals, and as the keeper of the control log.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) store: Store,
+    pub(crate) log: Arc<dyn ControlLog>,
+}
+
+impl Kept {
+    pub(crate) fn new<S: ApprovalStore + ControlLog + 'static>(store: S) -> Self {
+        let store = Arc::new(store);
+        Self {
+            store: store.clone(),
+            log: store,
+        }
+    }
+}
+
 /// An empty store, with what must live as long as it does.
 pub(crate) struct Fresh {
     pub(crate) store: Store,
+    pub(crate) kept: Kept,
     /// Such as the directory it lies in.
     pub(crate) _keeps: Box<dyn Any + Send + Sync>,
+}
+
+impl Fresh {
+    fn new<S, K>(store: S, keeps: K) -> Self
+    where
+        S: ApprovalStore + ControlLog + 'static,
+        K: Any + Send + Sync,
+    {
+        let kept = Kept::new(store);
+        Self {
+            store: kept.store.clone(),
+            kept,
+            _keeps: Box::new(keeps),
+        }
+    }
 }
 
 impl fmt::Debug for Fresh {
@@ -39,10 +85,8 @@ pub(crate) struct Memory;
 
 impl StoreFactory for Memory {
     async fn fresh(&self) -> Option<Fresh> {
-        Some(Fresh {
-            store: Arc::new(MemoryStore::default()),
-            _keeps: Box::new(()),
-        })
+        let store = MemoryStore::with_encoder(Arc::new(JsonRecords));
+        Some(Fresh::new(store, ()))
     }
 }
 
@@ -53,11 +97,9 @@ pub(crate) struct Sqlite;
 impl StoreFactory for Sqlite {
     async fn fresh(&self) -> Option<Fresh> {
         let directory = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&directory.path().join("approvals.db")).unwrap();
-        Some(Fresh {
-            store: Arc::new(store),
-            _keeps: Box::new(directory),
-        })
+        let path = directory.path().join("approvals.db");
+        let store = SqliteStore::open_with(&path, Arc::new(JsonRecords)).unwrap();
+        Some(Fresh::new(store, directory))
     }
 }
 
@@ -68,10 +110,7 @@ pub(crate) struct Postgres;
 impl StoreFactory for Postgres {
     async fn fresh(&self) -> Option<Fresh> {
         let database = Database::create().await?;
-        Some(Fresh {
-            store: Arc::new(database.store().await),
-            _keeps: Box::new(database),
-        })
+        Some(Fresh::new(database.store().await, database))
     }
 }
 
@@ -122,7 +161,7 @@ impl Database {
     /// A store over it.
     pub(crate) async fn store(&self) -> PostgresStore {
         let runtime = tokio::runtime::Handle::current();
-        PostgresStore::connect(&self.config(), runtime)
+        PostgresStore::connect_with(&self.config(), runtime, Arc::new(JsonRecords))
             .await
             .unwrap()
     }

@@ -12,7 +12,7 @@ use crate::backends::Database;
 use crate::support::{Store, ask, at, command_key, done, found, vote, yes};
 
 /// Ends every session of the database but this one.
-async fn terminate(client: &Client) -> u64 {
+pub(crate) async fn terminate(client: &Client) -> u64 {
     let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
     client.execute(sql, &[]).await.unwrap()

@@ -179,8 +179,9 @@ async fn a_grant_is_redeemed_once_while_it_lives() {
 /// Changes the approval `id` to `status`, with everything else as the rules want it.
 fn change_sql(id: &str, status: &str, rest: &str) -> String {
     format!(
-        "INSERT INTO records (approval, version, at_us, body)
-             SELECT id, version + 1, 0, '' FROM approvals WHERE id = '{id}';
+        "INSERT INTO control_entries (body) VALUES (x'00');
+         INSERT INTO records (approval, version, at_us, body, entry)
+             SELECT id, version + 1, 0, '', (SELECT max(entry) FROM control_entries) FROM approvals WHERE id = '{id}';
          UPDATE approvals SET previous_status = status, status = '{status}', version = version + 1,
              last_record = (SELECT max(sequence) FROM records), {rest} WHERE id = '{id}'"
     )
@@ -289,7 +290,9 @@ async fn nothing_is_deleted_rewritten_or_without_a_record() {
         FROM approvals WHERE id = 'waiting'";
     refused(raw, second, "no state without its record");
     let recorded = format!(
-        "INSERT INTO records (approval, version, at_us, body) VALUES ('copy', 1, 0, ''); {second}"
+        "INSERT INTO control_entries (body) VALUES (x'00');
+         INSERT INTO records (approval, version, at_us, body, entry)
+             VALUES ('copy', 1, 0, '', (SELECT max(entry) FROM control_entries)); {second}"
     );
     let recorded = recorded.replace(
         "course, last_record",

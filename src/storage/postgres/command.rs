@@ -1,5 +1,7 @@
 //! The two commands that change approvals, each one transaction: look up under locks, plan, write.
 
+use std::sync::Arc;
+
 use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 
@@ -9,6 +11,7 @@ use crate::storage::approval_rows::{
     DENIALS_LOOKED_AT, denied_after, micros, moment, opened_after, plan_event, plan_opening,
 };
 use crate::usecase::approval_store::{Applied, ApplyCommand, CommandKey, OpenCommand, Opened};
+use crate::usecase::control_log::RecordEncoder;
 
 use super::error::Failure;
 use super::keep::{keep, prepare};
@@ -48,6 +51,7 @@ const OPENED: &str = "SELECT opened_us FROM approvals
 pub(super) struct Open {
     pub(super) command: OpenCommand,
     pub(super) now: Timestamp,
+    pub(super) encoder: Arc<dyn RecordEncoder>,
 }
 
 /// Lets an event happen.
@@ -55,6 +59,7 @@ pub(super) struct Open {
 pub(super) struct Apply {
     pub(super) command: ApplyCommand,
     pub(super) now: Timestamp,
+    pub(super) encoder: Arc<dyn RecordEncoder>,
 }
 
 /// What is known of a command's key.
@@ -91,7 +96,7 @@ impl Work for Open {
             Kept::OtherWish => return Ok(unchanged(Opened::KeyReused)),
         }
         let facts = facts(transaction, opening, limits, self.now).await?;
-        let plan = plan_opening(opening.clone(), limits, facts, self.now);
+        let plan = plan_opening(opening.clone(), limits, facts, self.now, &*self.encoder);
         keep(transaction, plan, key.as_ref(), micros(self.now)).await
     }
 }
@@ -121,7 +126,7 @@ impl Work for Apply {
         let Some(approval) = found else {
             return Ok(unchanged(Applied::Unknown));
         };
-        let plan = plan_event(approval, event, *version, self.now);
+        let plan = plan_event(approval, event, *version, self.now, &*self.encoder);
         keep(transaction, plan, key.as_ref(), micros(self.now)).await
     }
 }

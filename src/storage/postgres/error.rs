@@ -84,6 +84,16 @@ pub enum PostgresOpenError {
         /// Which.
         number: i32,
     },
+    /// The schema is not yet the one this program knows, and is only looked at.
+    #[error(
+        "the database has schema {found}, and this program knows {known}; start the server on it once"
+    )]
+    OlderSchema {
+        /// The schema's number.
+        found: i32,
+        /// The newest known number.
+        known: i32,
+    },
     /// The database belongs to a newer program.
     #[error("the database has schema {found}; this program knows up to {known}")]
     NewerSchema {

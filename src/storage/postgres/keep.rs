@@ -12,12 +12,19 @@ use super::error::Failure;
 use super::session::Written;
 use super::values::{number, text};
 
-/// Answers the sequence of the last record of each version, the approval's last version first.
-const RECORD: &str = "WITH kept AS (
-        INSERT INTO control_records (approval, version, at_us, body)
-        SELECT $1, version, at_us, body::json
-        FROM unnest($2::bigint[], $3::bigint[], $4::text[]) WITH ORDINALITY AS new (version, at_us, body, place)
-        ORDER BY place
+/// Writes records with their entries in the control log. Answers the sequence of the last one of the approval's present version.
+const RECORD: &str = "WITH new AS MATERIALIZED (
+        SELECT nextval('control_entries_entry_seq') AS entry, version, at_us, body, leaf FROM (
+            SELECT version, at_us, body, leaf
+            FROM unnest($2::bigint[], $3::bigint[], $4::text[], $6::bytea[])
+                WITH ORDINALITY AS given (version, at_us, body, leaf, place)
+            ORDER BY place
+        ) AS ordered
+    ), entries AS (
+        INSERT INTO control_entries (entry, body) SELECT entry, leaf FROM new
+    ), kept AS (
+        INSERT INTO control_records (approval, version, at_us, body, entry)
+        SELECT $1, version, at_us, body::json, entry FROM new ORDER BY entry
         RETURNING version, sequence
     )
     SELECT max(sequence) FROM kept WHERE version = $5";
@@ -125,14 +132,18 @@ async fn keep_step(transaction: &Transaction<'_>, step: &Step, now_us: i64) -> R
 
 /// Writes the records of a step. Answers the sequence of the one that its last version is known by.
 async fn record(transaction: &Transaction<'_>, step: &Step) -> Result<Option<i64>, Failure> {
-    let records = &step.transition.records;
-    if records.is_empty() {
+    if step.records().len() == 0 {
         return Ok(None);
     }
     let approval = step.approval();
-    let versions: Vec<i64> = records.iter().map(|each| number(each.version)).collect();
-    let times: Vec<i64> = records.iter().map(|each| micros(each.at)).collect();
-    let texts: Vec<String> = records.iter().map(record_text).collect::<Result<_, _>>()?;
+    let (mut versions, mut times) = (Vec::new(), Vec::new());
+    let (mut texts, mut bodies) = (Vec::new(), Vec::new());
+    for (record, body) in step.records() {
+        versions.push(number(record.version));
+        times.push(micros(record.at));
+        texts.push(record_text(record)?);
+        bodies.push(body);
+    }
     let statement = transaction.prepare_cached(RECORD).await?;
     let row = transaction
         .query_one(
@@ -143,6 +154,7 @@ async fn record(transaction: &Transaction<'_>, step: &Step) -> Result<Option<i64
                 &times,
                 &texts,
                 &number(approval.version),
+                &bodies,
             ],
         )
         .await?;

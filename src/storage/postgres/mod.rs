@@ -1,4 +1,4 @@
-//! Approvals in `PostgreSQL`: for several replicas over one database.
+//! Approvals and the control log in `PostgreSQL`: for several replicas over one database.
 //!
 //! Place: floor 3. A command locks what it is about, plans by the pure rules that every store shares, and writes the plan; the schema
 //! refuses what no program may write. Operations run as tasks of one runtime, whatever becomes of their callers.
@@ -8,8 +8,10 @@ mod changes;
 mod command;
 mod config;
 mod connect;
+mod control;
 mod deliver;
 mod error;
+mod evidence;
 mod keep;
 mod lease;
 mod migrate;
@@ -33,10 +35,12 @@ use crate::usecase::approval_store::{
     Applied, ApplyCommand, ApprovalFilter, ApprovalPage, ApprovalStore, Delivery, DeliveryOutcome,
     DeliveryState, ListCursor, OpenCommand, Opened, StoreError, StoredRecord,
 };
+use crate::usecase::control_log::{PlainRecords, RecordEncoder};
 use crate::usecase::ports::PortFuture;
 
 pub use config::{PostgresConfig, PostgresTls};
 pub use error::PostgresOpenError;
+pub use evidence::PostgresEvidence;
 
 use changes::{Changes, Listener};
 use session::Session;
@@ -50,11 +54,12 @@ pub struct PostgresStore {
     session: Arc<Session>,
     runtime: Handle,
     listener: AbortHandle,
+    encoder: Arc<dyn RecordEncoder>,
 }
 
 impl PostgresStore {
     /// Connects to the database of `config`, checks its settings and brings its schema up to date. Everything that the store does
-    /// runs on `runtime`.
+    /// runs on `runtime`. Records are kept by [`PlainRecords`].
     ///
     /// # Errors
     /// [`PostgresOpenError`] says what is wrong with the settings, the server or the schema.
@@ -62,9 +67,21 @@ impl PostgresStore {
         config: &PostgresConfig,
         runtime: Handle,
     ) -> Result<Self, PostgresOpenError> {
+        Self::connect_with(config, runtime, Arc::new(PlainRecords)).await
+    }
+
+    /// As [`Self::connect`]; `encoder` makes the bytes of records.
+    ///
+    /// # Errors
+    /// As [`Self::connect`].
+    pub async fn connect_with(
+        config: &PostgresConfig,
+        runtime: Handle,
+        encoder: Arc<dyn RecordEncoder>,
+    ) -> Result<Self, PostgresOpenError> {
         let config = config.clone();
         let tasks = runtime.clone();
-        let connecting = runtime.spawn(async move { open(&config, tasks).await });
+        let connecting = runtime.spawn(async move { open(&config, tasks, encoder).await });
         connecting
             .await
             .map_err(|error| PostgresOpenError::Unusable(error.to_string()))?
@@ -94,6 +111,7 @@ impl Drop for PostgresStore {
 async fn open(
     config: &PostgresConfig,
     runtime: Handle,
+    encoder: Arc<dyn RecordEncoder>,
 ) -> Result<PostgresStore, PostgresOpenError> {
     let driver = config.driver_config()?;
     let transport = tls::Transport::of(&config.tls)?;
@@ -121,6 +139,7 @@ async fn open(
         session: Arc::new(Session { pool, changes }),
         runtime,
         listener,
+        encoder,
     })
 }
 
@@ -130,8 +149,12 @@ impl ApprovalStore for PostgresStore {
         command: OpenCommand,
         now: Timestamp,
     ) -> PortFuture<'_, Result<Opened, StoreError>> {
-        let now = whole_micros(now);
-        self.task(async move |session| session.transact(&command::Open { command, now }).await)
+        let work = command::Open {
+            command,
+            now: whole_micros(now),
+            encoder: Arc::clone(&self.encoder),
+        };
+        self.task(async move |session| session.transact(&work).await)
     }
 
     fn apply(
@@ -139,8 +162,12 @@ impl ApprovalStore for PostgresStore {
         command: ApplyCommand,
         now: Timestamp,
     ) -> PortFuture<'_, Result<Applied, StoreError>> {
-        let now = whole_micros(now);
-        self.task(async move |session| session.transact(&command::Apply { command, now }).await)
+        let work = command::Apply {
+            command,
+            now: whole_micros(now),
+            encoder: Arc::clone(&self.encoder),
+        };
+        self.task(async move |session| session.transact(&work).await)
     }
 
     fn find(

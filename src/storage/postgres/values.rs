@@ -3,6 +3,7 @@
 use tokio_postgres::Row;
 use tokio_postgres::types::FromSql;
 
+use crate::approval::Digest;
 use crate::usecase::approval_store::StoreError;
 
 use super::error::Failure;
@@ -21,6 +22,13 @@ where
     let found: T = row.try_get(column)?;
     let found: i64 = found.into();
     N::try_from(found).map_err(|_| Failure::corrupt(format!("`{found}` is not a count")))
+}
+
+/// The digest in `column`, which is selected as hexadecimal digits.
+pub(super) fn digest(row: &Row, column: usize) -> Result<Digest, Failure> {
+    let hex: &str = row.try_get(column)?;
+    hex.parse()
+        .map_err(|_| Failure::corrupt(format!("`{hex}` is not a digest")))
 }
 
 /// A text as `PostgreSQL` can hold it: without the one character it has no room for. No name that is kept has it.

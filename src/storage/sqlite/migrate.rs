@@ -13,10 +13,16 @@ struct Migration {
 }
 
 /// Every step, in order. A step that was released is never changed; a new one is added.
-const MIGRATIONS: [Migration; 1] = [Migration {
-    number: 1,
-    sql: include_str!("migrations/0001_approvals.sql"),
-}];
+const MIGRATIONS: [Migration; 2] = [
+    Migration {
+        number: 1,
+        sql: include_str!("migrations/0001_approvals.sql"),
+    },
+    Migration {
+        number: 2,
+        sql: include_str!("migrations/0002_control_log.sql"),
+    },
+];
 
 impl Migration {
     fn digest(&self) -> String {
@@ -32,12 +38,7 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), SqliteOpenError
         [],
         |row| row.get(0),
     )?;
-    let is_ours: bool = transaction.query_row(
-        "SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'countersign_migrations'",
-        [],
-        |row| row.get(0),
-    )?;
-    if tables > 0 && !is_ours {
+    if tables > 0 && !is_ours(&transaction)? {
         return Err(SqliteOpenError::NotOurs);
     }
     transaction.execute_batch(
@@ -53,6 +54,26 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), SqliteOpenError
         )?;
     }
     Ok(transaction.commit()?)
+}
+
+/// Refuses tables that are not in the form this program knows. Changes nothing.
+pub(super) fn check_present(connection: &Connection) -> Result<(), SqliteOpenError> {
+    if !is_ours(connection)? {
+        return Err(SqliteOpenError::NotOurs);
+    }
+    let applied = applied(connection)?;
+    check(&applied)?;
+    let known = MIGRATIONS.last().map_or(0, |last| last.number);
+    let found = applied.last().map_or(0, |(found, _)| *found);
+    if found < known {
+        return Err(SqliteOpenError::OlderSchema { found, known });
+    }
+    Ok(())
+}
+
+fn is_ours(connection: &Connection) -> Result<bool, SqliteOpenError> {
+    let sql = "SELECT count(*) > 0 FROM sqlite_schema WHERE name = 'countersign_migrations'";
+    Ok(connection.query_row(sql, [], |row| row.get(0))?)
 }
 
 fn applied(connection: &Connection) -> Result<Vec<(u32, String)>, SqliteOpenError> {

@@ -1,10 +1,13 @@
-//! Keeps approvals in an SQLite file: the store of a single server, without another program to run.
+//! Keeps approvals and the control log in an SQLite file: the store of a single server, without another program to run.
 //!
-//! Place: floor 3, an implementation of `ApprovalStore` beside the one in memory; both share `approval_rows` and `delivery_rows`.
+//! Place: floor 3, an implementation of `ApprovalStore` and `ControlLog` beside the one in memory; both share `approval_rows` and `delivery_rows`.
 //! Never: a write outside the one writing thread, or an answer before its commit is on the disk.
 //!
-//! What must hold whatever the program does is a rule of the schema (`migrations/`): votes, redemptions, records and transitions.
+//! What must hold whatever the program does is a rule of the schema (`migrations/`): votes, redemptions, records, transitions
+//! and places in the log.
 
+mod control;
+mod evidence;
 mod migrate;
 mod open;
 mod outbox;
@@ -15,6 +18,7 @@ mod write;
 mod writer;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -25,8 +29,10 @@ use crate::usecase::approval_store::{
     Applied, ApplyCommand, ApprovalFilter, ApprovalPage, ApprovalStore, Delivery, DeliveryOutcome,
     DeliveryState, ListCursor, OpenCommand, Opened, StoreError, StoredRecord,
 };
+use crate::usecase::control_log::{PlainRecords, RecordEncoder};
 use crate::usecase::ports::PortFuture;
 
+pub use self::evidence::SqliteEvidence;
 pub use self::open::SqliteOpenError;
 
 use self::open::{Lock, lock, open_writer};
@@ -46,15 +52,27 @@ pub struct SqliteStore {
     readers: Readers,
     writer: Writer,
     changes: broadcast::Sender<ApprovalId>,
+    encoder: Arc<dyn RecordEncoder>,
     _lock: Lock,
 }
 
 impl SqliteStore {
-    /// Opens the database at `path`, and makes it if there is none. Blocks.
+    /// Opens the database at `path`, and makes it if there is none; records are kept by [`PlainRecords`]. Blocks.
     ///
     /// # Errors
     /// [`SqliteOpenError`]: another process has it, a setting cannot be made, or its tables are not those this program knows.
     pub fn open(path: &Path) -> Result<Self, SqliteOpenError> {
+        Self::open_with(path, Arc::new(PlainRecords))
+    }
+
+    /// Opens the database at `path`, and makes it if there is none; `encoder` makes the bytes of records. Blocks.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_with(
+        path: &Path,
+        encoder: Arc<dyn RecordEncoder>,
+    ) -> Result<Self, SqliteOpenError> {
         let lock = lock(path)?;
         let connection = open_writer(path)?;
         let readers = Readers::open(path)?;
@@ -64,6 +82,7 @@ impl SqliteStore {
             readers,
             writer,
             changes,
+            encoder,
             _lock: lock,
         })
     }
@@ -76,10 +95,10 @@ impl ApprovalStore for SqliteStore {
         now: Timestamp,
     ) -> PortFuture<'_, Result<Opened, StoreError>> {
         let now = whole_micros(now);
-        Box::pin(
-            self.writer
-                .write(move |connection, changed| write::open(connection, command, now, changed)),
-        )
+        let encoder = Arc::clone(&self.encoder);
+        Box::pin(self.writer.write(move |connection, changed| {
+            write::open(connection, command, now, changed, &*encoder)
+        }))
     }
 
     fn apply(
@@ -88,10 +107,10 @@ impl ApprovalStore for SqliteStore {
         now: Timestamp,
     ) -> PortFuture<'_, Result<Applied, StoreError>> {
         let now = whole_micros(now);
-        Box::pin(
-            self.writer
-                .write(move |connection, changed| write::apply(connection, &command, now, changed)),
-        )
+        let encoder = Arc::clone(&self.encoder);
+        Box::pin(self.writer.write(move |connection, changed| {
+            write::apply(connection, &command, now, changed, &*encoder)
+        }))
     }
 
     fn find(&self, id: &ApprovalId) -> PortFuture<'_, Result<Option<Approval>, StoreError>> {

@@ -50,6 +50,16 @@ pub enum SqliteOpenError {
         /// The newest schema that is known.
         known: u32,
     },
+    /// The tables are not yet in the form this program knows, and are only looked at.
+    #[error(
+        "the database has schema {found}, and this program knows {known}; start the server on it once"
+    )]
+    OlderSchema {
+        /// The schema of the database.
+        found: u32,
+        /// The newest schema that is known.
+        known: u32,
+    },
     /// The tables were not made by the steps that this program knows.
     #[error("step {number} of the database's schema is not the one this program knows")]
     ChangedSchema {
@@ -98,7 +108,7 @@ fn private_file(path: &Path) -> Result<File, SqliteOpenError> {
 /// A setting: its name, what it is set to, what it then reads.
 type Setting = (&'static str, &'static str, &'static str);
 
-const WRITER_SETTINGS: [Setting; 8] = [
+const WRITER_SETTINGS: [Setting; 9] = [
     ("journal_mode", "WAL", "wal"),
     // NORMAL is a hundred times faster, and forgets commits that were answered when the power fails.
     ("synchronous", "FULL", "2"),
@@ -108,6 +118,8 @@ const WRITER_SETTINGS: [Setting; 8] = [
     ("busy_timeout", "5000", "5000"),
     ("journal_size_limit", "67108864", "67108864"),
     ("trusted_schema", "OFF", "0"),
+    // What a command that fails takes back is remembered in memory. It is never needed after a crash.
+    ("temp_store", "MEMORY", "2"),
 ];
 
 const READER_SETTINGS: [Setting; 3] = [

@@ -43,7 +43,8 @@ pub(super) fn approval_id(row: &Row<'_>, index: usize) -> rusqlite::Result<Appro
     Ok(ApprovalId::new(row.get::<_, String>(index)?))
 }
 
-fn stored(row: &Row<'_>) -> rusqlite::Result<StoredApproval> {
+/// The columns of [`APPROVAL`].
+pub(super) fn stored(row: &Row<'_>) -> rusqlite::Result<StoredApproval> {
     Ok(StoredApproval {
         id: row.get(0)?,
         version: number(row, 1)?,

@@ -8,7 +8,9 @@ use crate::approval::{Approval, ApprovalId, Asked, Choice, ControlRecord, Redemp
 use crate::usecase::approval_store::{
     Applied, ApplyCommand, CommandKey, OpenCommand, Opened, StoreError,
 };
+use crate::usecase::control_log::RecordEncoder;
 
+use super::control::insert_entry;
 use super::outbox::desire;
 use super::rows::{APPROVAL, approval, approval_id, approvals, column};
 use crate::storage::approval_rows::{
@@ -31,6 +33,7 @@ pub(super) fn open(
     command: OpenCommand,
     now: Timestamp,
     changed: &mut Vec<ApprovalId>,
+    encoder: &dyn RecordEncoder,
 ) -> Result<Opened, StoreError> {
     let OpenCommand {
         opening,
@@ -43,7 +46,7 @@ pub(super) fn open(
         None => {}
     }
     let facts = facts(connection, &opening.asked, &limits, now)?;
-    let plan = plan_opening(opening, &limits, facts, now);
+    let plan = plan_opening(opening, &limits, facts, now, encoder);
     write(connection, &plan, key.as_ref(), now, changed)?;
     Ok(plan.answer)
 }
@@ -54,6 +57,7 @@ pub(super) fn apply(
     command: &ApplyCommand,
     now: Timestamp,
     changed: &mut Vec<ApprovalId>,
+    encoder: &dyn RecordEncoder,
 ) -> Result<Applied, StoreError> {
     match seen(connection, command.key.as_ref())? {
         Some(Seen::Repeated(approval)) => return Ok(Applied::Repeated(approval)),
@@ -63,7 +67,7 @@ pub(super) fn apply(
     let Some(approval) = approval(connection, &command.id)? else {
         return Ok(Applied::Unknown);
     };
-    let plan = plan_event(approval, &command.event, command.version, now);
+    let plan = plan_event(approval, &command.event, command.version, now, encoder);
     write(connection, &plan, command.key.as_ref(), now, changed)?;
     Ok(plan.answer)
 }
@@ -180,8 +184,8 @@ fn write<A>(
 fn write_step(connection: &Connection, step: &Step, now: Timestamp) -> Result<(), StoreError> {
     let approval = step.approval();
     let mut last_record = None;
-    for record in &step.transition.records {
-        last_record = Some(insert_record(connection, record)?);
+    for (record, body) in step.records() {
+        last_record = Some(insert_record(connection, record, body)?);
     }
     for vote in step.new_votes() {
         insert_vote(connection, approval, vote)?;
@@ -202,13 +206,21 @@ fn write_step(connection: &Connection, step: &Step, now: Timestamp) -> Result<()
     Ok(())
 }
 
-fn insert_record(connection: &Connection, record: &ControlRecord) -> Result<i64, StoreError> {
-    let sql = "INSERT INTO records (approval, version, at_us, body) VALUES (?1, ?2, ?3, ?4)";
+/// Writes a record with its entry in the control log.
+fn insert_record(
+    connection: &Connection,
+    record: &ControlRecord,
+    body: &[u8],
+) -> Result<i64, StoreError> {
+    let entry = insert_entry(connection, body)?;
+    let sql =
+        "INSERT INTO records (approval, version, at_us, body, entry) VALUES (?1, ?2, ?3, ?4, ?5)";
     Ok(connection.prepare_cached(sql)?.insert(params![
         record.approval.as_str(),
         column(record.version)?,
         micros(record.at),
         record_text(record)?,
+        entry,
     ])?)
 }
 

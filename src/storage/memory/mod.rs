@@ -1,9 +1,11 @@
-//! Keeps approvals in memory: for tests of use cases, and for trying things out. Nothing survives the process.
+//! Keeps approvals and the control log in memory: for tests of use cases, and for trying things out. Nothing survives the process.
 //!
 //! Never: anything a store on a disk does not do too; `tests/stores` compares them.
 
+mod control;
+
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -15,13 +17,15 @@ use crate::usecase::approval_store::{
     Applied, ApplyCommand, ApprovalFilter, ApprovalPage, ApprovalStore, CommandKey, Delivery,
     DeliveryOutcome, DeliveryState, ListCursor, OpenCommand, Opened, StoreError, StoredRecord,
 };
+use crate::usecase::control_log::{PlainRecords, RecordEncoder};
 use crate::usecase::ports::PortFuture;
 
-use super::approval_rows::{
+use self::control::{EMPTY_RECORD, KeptLog};
+use crate::storage::approval_rows::{
     Columns, DENIALS_LOOKED_AT, Plan, Step, cursor_behind, denied_after, forgotten_before, micros,
     opened_after, plan_event, plan_opening, requester_of, rows_at_once, whole_micros,
 };
-use super::delivery_rows::{DeliveryRow, LeaseRow, lease_for};
+use crate::storage::delivery_rows::{DeliveryRow, LeaseRow, lease_for};
 
 /// How many hints of changes wait for a slow listener.
 const CHANGES: usize = 1024;
@@ -31,14 +35,12 @@ const CHANGES: usize = 1024;
 pub struct MemoryStore {
     kept: Mutex<Kept>,
     changes: broadcast::Sender<ApprovalId>,
+    encoder: Arc<dyn RecordEncoder>,
 }
 
 impl Default for MemoryStore {
     fn default() -> Self {
-        Self {
-            kept: Mutex::default(),
-            changes: broadcast::channel(CHANGES).0,
-        }
+        Self::with_encoder(Arc::new(PlainRecords))
     }
 }
 
@@ -58,6 +60,7 @@ struct Kept {
     deliveries: BTreeMap<(ApprovalId, String), DeliveryRow>,
     commands: BTreeMap<(String, &'static str, String), KeptCommand>,
     leases: BTreeMap<&'static str, LeaseRow>,
+    log: KeptLog,
 }
 
 /// What a key that comes again means.
@@ -129,6 +132,9 @@ impl Kept {
                 let id = &step.approval().id;
                 return Err(StoreError::RuleBroken(format!("the id `{id}` is taken")));
             }
+            if step.records().any(|(_, body)| body.is_empty()) {
+                return Err(StoreError::RuleBroken(EMPTY_RECORD.to_owned()));
+            }
         }
         for step in &plan.steps {
             self.write_step(step, now);
@@ -147,7 +153,8 @@ impl Kept {
 
     fn write_step(&mut self, step: &Step, now: Timestamp) {
         let approval = step.approval();
-        for record in &step.transition.records {
+        for (record, body) in step.records() {
+            self.log.add(body.to_vec());
             let sequence = u64::try_from(self.records.len()).unwrap_or(u64::MAX);
             self.records.push(StoredRecord {
                 sequence: sequence.saturating_add(1),
@@ -207,6 +214,15 @@ fn fits(filter: &ApprovalFilter, approval: &Approval, now: Timestamp) -> bool {
 }
 
 impl MemoryStore {
+    /// An empty store; `encoder` makes the bytes of records.
+    pub fn with_encoder(encoder: Arc<dyn RecordEncoder>) -> Self {
+        Self {
+            kept: Mutex::default(),
+            changes: broadcast::channel(CHANGES).0,
+            encoder,
+        }
+    }
+
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -231,7 +247,7 @@ impl MemoryStore {
             None => {}
         }
         let facts = kept.facts(&opening, &limits, now);
-        let plan = plan_opening(opening, &limits, facts, now);
+        let plan = plan_opening(opening, &limits, facts, now, &*self.encoder);
         self.tell(kept.write(&plan, key, now)?);
         Ok(plan.answer)
     }
@@ -246,7 +262,13 @@ impl MemoryStore {
         let Some(approval) = kept.approvals.get(&command.id).cloned() else {
             return Ok(Applied::Unknown);
         };
-        let plan = plan_event(approval, &command.event, command.version, now);
+        let plan = plan_event(
+            approval,
+            &command.event,
+            command.version,
+            now,
+            &*self.encoder,
+        );
         self.tell(kept.write(&plan, command.key, now)?);
         Ok(plan.answer)
     }
