@@ -30,7 +30,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use countersign::config::Config;
+use countersign::config::{Config, StoreChoice};
 use countersign::grpc::proto::authorization_service_server::{
     AuthorizationService, AuthorizationServiceServer,
 };
@@ -41,6 +41,7 @@ use countersign::grpc::proto::{
 use countersign::server::{Parts, Server};
 use load::{Call, Report};
 use prost::Message;
+use tempfile::TempDir;
 use tonic::{Request, Response, Status};
 use workload::Shape;
 
@@ -160,6 +161,7 @@ fn run_child(arguments: &[String]) {
         "countersign" => countersign(
             Path::new(&arguments[1]),
             arguments[2].parse().expect("bytes"),
+            arguments.get(3).map(Path::new),
         ),
         other => panic!("no server is called {other}"),
     }
@@ -178,14 +180,21 @@ async fn echo() {
         .expect("it serves");
 }
 
-fn countersign(dir: &Path, cache_bytes: u64) {
+/// Serves `dir`; records every decision in `audit`, as servers do, or none.
+fn countersign(dir: &Path, cache_bytes: u64, audit: Option<&Path>) {
     let started = Instant::now();
     let mut config = Config::default();
     config.server.listen = vec!["127.0.0.1:0".parse().expect("an address")];
     config.server.threads = 1;
     config.policy.dir = dir.to_owned();
     config.policy.cache_bytes = cache_bytes;
-    let parts = Parts::assemble(&config, None);
+    config.approvals.store = StoreChoice::None;
+    config.audit.enabled = audit.is_some();
+    if let Some(folder) = audit {
+        config.audit.path = folder.join("audit");
+        config.audit.heads = folder.join("heads.txt");
+    }
+    let parts = Parts::for_server(&config, None).expect("its parts");
     parts.reloader.reload();
     let server = Server::start(&config, parts).expect("it starts");
     println!("{}", server.addresses().tcp[0]);
@@ -199,6 +208,8 @@ struct Process {
     child: Child,
     address: SocketAddr,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+    /// Where it records what it decides.
+    audit: Option<TempDir>,
 }
 
 impl Process {
@@ -220,10 +231,24 @@ impl Process {
             child,
             address,
             lines,
+            audit: None,
         }
     }
 
+    /// With every decision recorded, on a disk and not in memory.
     fn countersign(dir: &Path, cache_bytes: u64) -> Self {
+        let audit = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let mut started = Self::start(&[
+            "countersign",
+            &dir.display().to_string(),
+            &cache_bytes.to_string(),
+            &audit.path().display().to_string(),
+        ]);
+        started.audit = Some(audit);
+        started
+    }
+
+    fn unrecorded(dir: &Path, cache_bytes: u64) -> Self {
         Self::start(&[
             "countersign",
             &dir.display().to_string(),
@@ -348,7 +373,7 @@ fn rounds(processes: &[(&str, Process)], call: &Call, connections: usize) -> Vec
         .collect()
 }
 
-fn policy_dir(policies: usize) -> tempfile::TempDir {
+fn policy_dir(policies: usize) -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     for file in workload::files(Shape::Mixed, policies, ENTITIES) {
         let path = folder.path().join(file.path);
@@ -373,6 +398,10 @@ fn throughput() {
         (
             "countersign, 10,000 policies",
             Process::countersign(large.path(), 64 << 20),
+        ),
+        (
+            "countersign, 10,000 policies, nothing recorded",
+            Process::unrecorded(large.path(), 64 << 20),
         ),
     ];
     for (name, process) in &processes {

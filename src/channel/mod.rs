@@ -1,4 +1,4 @@
-//! Adapters to where people are told: webhooks.
+//! Adapters to where people are told, by webhooks, and to witnesses of the audit log.
 //!
 //! Place: floor 3. Only this folder speaks HTTP to others; each channel is a file with its own fences.
 //! Never: a vote, or a judgement about who may cast one; a secret or a URL in a log line or an error.
@@ -12,6 +12,7 @@ mod webhook_address;
 mod webhook_config;
 mod webhook_failure;
 mod webhook_signature;
+mod witness;
 
 pub use backoff::retry_delay;
 pub use destinations::{DestinationError, Destinations};
@@ -20,3 +21,4 @@ pub use webhook::{WebhookEndpoint, WebhookMessage};
 pub use webhook_config::{WebhookConfig, WebhookConfigError};
 pub use webhook_failure::WebhookFailure;
 pub use webhook_signature::{BadSecret, WebhookSecret};
+pub use witness::{Answer, Witness, WitnessError, WitnessUrl, WitnessUrlError};

@@ -188,7 +188,9 @@ impl fmt::Debug for WebhookEndpoint {
 }
 
 /// Trusts what the system trusts; without TLS, nothing.
-fn tls_for(url: &Url) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
+pub(super) fn tls_for(
+    url: &Url,
+) -> Result<ConfigBuilder<ClientConfig, WantsClientCert>, rustls::Error> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder =
         ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;

@@ -110,6 +110,9 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<Config> {
     }
     if arguments.dev {
         config.identity.development_logins = true;
+        if config.audit.readers.is_empty() {
+            config.audit.readers.push("*".to_owned());
+        }
     }
     config.check()?;
     Ok(config)

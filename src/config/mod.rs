@@ -4,6 +4,8 @@
 //! Never: a key that is read but not known: a misspelt key is an error that names it.
 
 mod approvals;
+mod audit;
+mod witness;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -15,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
 pub use approvals::{ApprovalsConfig, ChannelsConfig, IdentityConfig, StoreChoice};
+pub use audit::{AuditConfig, FailureChoice};
+pub use witness::WitnessConfig;
 
 const ENV_PREFIX: &str = "COUNTERSIGN_";
 /// What commands that call a server read from the environment; no key of a server.
@@ -34,6 +38,8 @@ pub struct Config {
     pub policy: PolicyConfig,
     /// What waits for humans.
     pub approvals: ApprovalsConfig,
+    /// What is recorded.
+    pub audit: AuditConfig,
     /// Where people are told of it.
     pub channels: ChannelsConfig,
     /// Who they are.
@@ -50,6 +56,8 @@ pub struct ServerConfig {
     pub listen: Vec<SocketAddr>,
     /// A unix socket to listen on as well; created with mode 0660.
     pub unix: Option<PathBuf>,
+    /// Where to listen for those who run the server: the audit log as tiles over HTTP. Nobody is asked who they are there.
+    pub operators: Option<SocketAddr>,
     /// How many threads serve, each with a runtime of its own; 0 for one on each core.
     pub threads: usize,
     /// How many connections there may be at once.
@@ -67,6 +75,7 @@ impl Default for ServerConfig {
         Self {
             listen: vec![SocketAddr::from(([127, 0, 0, 1], 50_051))],
             unix: None,
+            operators: None,
             threads: 0,
             max_connections: 10_000,
             max_concurrent_streams: 256,
@@ -214,6 +223,9 @@ impl Config {
             );
         }
         if let Some((key, message)) = self.approvals.fault() {
+            return invalid(key, message);
+        }
+        if let Err((key, message)) = self.audit.check() {
             return invalid(key, message);
         }
         let reachable = self

@@ -47,7 +47,7 @@ pub(super) enum Answer {
 impl Answer {
     /// The answer to an authorized request.
     pub(super) fn of(authorized: Authorized) -> Self {
-        if authorized.approval != ApprovalPart::None {
+        if authorized.approval != ApprovalPart::None || authorized.is_unlogged {
             return Self::Whole(Box::new(convert::response(&authorized)));
         }
         authorized.decision.rendered.get_or_init(|| {

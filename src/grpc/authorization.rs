@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use crate::model::RequestLimits;
@@ -18,6 +19,7 @@ use super::proto::{
 };
 use super::request;
 use super::status::ClientError;
+use super::trace::trace_id;
 use super::unary::Answering;
 
 /// Serves decisions.
@@ -35,7 +37,8 @@ impl AuthorizationApi {
     /// Answers `Authorize`, at once if nothing must be waited for.
     pub(super) fn answer(&self, request: Request<AuthorizeRequest>) -> Answering<Answer> {
         let deadline = Deadline::of(request.metadata());
-        let step = self.begin(request.into_inner());
+        let trace = trace_id(request.metadata());
+        let step = self.begin(request.into_inner(), trace);
         let waiting = match step {
             Ok(Step::Done(_)) if deadline.has_passed() => {
                 return Answering::failed(ClientError::deadline_exceeded());
@@ -52,9 +55,9 @@ impl AuthorizationApi {
         }))
     }
 
-    fn begin(&self, asked: AuthorizeRequest) -> Result<Step, ClientError> {
+    fn begin(&self, asked: AuthorizeRequest, trace: Trace) -> Result<Step, ClientError> {
         let active = self.authorizer.active()?;
-        Ok(self.authorizer.begin(&active, request::read(asked)?)?)
+        Ok(self.authorizer.begin(&active, read(asked, trace)?)?)
     }
 
     /// Answers `BatchAuthorize`.
@@ -63,8 +66,9 @@ impl AuthorizationApi {
         request: Request<BatchAuthorizeRequest>,
     ) -> Result<BatchAnswer, ClientError> {
         let deadline = Deadline::of(request.metadata());
+        let trace = trace_id(request.metadata());
         let results = deadline
-            .keep(self.decide_batch(request.into_inner()))
+            .keep(self.decide_batch(request.into_inner(), trace))
             .await??;
         Ok(BatchAnswer(
             results
@@ -74,19 +78,24 @@ impl AuthorizationApi {
         ))
     }
 
-    async fn decide(&self, asked: AuthorizeRequest) -> Result<Authorized, ClientError> {
-        Ok(self.authorizer.authorize(request::read(asked)?).await?)
+    async fn decide(
+        &self,
+        asked: AuthorizeRequest,
+        trace: Trace,
+    ) -> Result<Authorized, ClientError> {
+        Ok(self.authorizer.authorize(read(asked, trace)?).await?)
     }
 
     async fn decide_batch(
         &self,
         batch: BatchAuthorizeRequest,
+        trace: Trace,
     ) -> Result<Vec<Result<Authorized, BatchAuthorizeError>>, ClientError> {
         check_batch(batch.requests.len())?;
         let active = self.authorizer.active()?;
         let mut results = Vec::with_capacity(batch.requests.len());
         for (index, asked) in batch.requests.into_iter().enumerate() {
-            let result = self.decide_item(&active, asked).await;
+            let result = self.decide_item(&active, asked, trace).await;
             results.push(result.map_err(|error| error.into_batch_error(index)));
         }
         Ok(results)
@@ -96,8 +105,10 @@ impl AuthorizationApi {
         &self,
         active: &Arc<ActiveSnapshot>,
         asked: AuthorizeRequest,
+        trace: Trace,
     ) -> Result<Authorized, ClientError> {
-        let request = request::read(asked)?;
+        check_size(&asked)?;
+        let request = read(asked, trace)?;
         Ok(self.authorizer.authorize_with(active, request).await?)
     }
 
@@ -115,6 +126,32 @@ impl AuthorizationApi {
         let (authorized, explanation) = self.authorizer.explain(request::read(asked)?).await?;
         Ok(convert::explanation(&authorized, explanation))
     }
+}
+
+/// The trace that a call belongs to.
+type Trace = Option<[u8; 16]>;
+
+fn read(asked: AuthorizeRequest, trace: Trace) -> Result<crate::model::Request, ClientError> {
+    let mut request = request::read(asked)?;
+    request.trace_id = trace;
+    Ok(request)
+}
+
+/// The largest request in a batch, in bytes: what is recorded of it must fit in the log.
+const MAX_ITEM_BYTES: usize = 256 * 1024;
+
+/// A request in a batch may be larger than one alone, but not as large as the batch.
+fn check_size(asked: &AuthorizeRequest) -> Result<(), ClientError> {
+    let bytes = asked.encoded_len();
+    if bytes <= MAX_ITEM_BYTES {
+        return Ok(());
+    }
+    let message = format!("has {bytes} bytes, more than {MAX_ITEM_BYTES}");
+    Err(ClientError::new(
+        tonic::Code::InvalidArgument,
+        ErrorReason::LimitExceeded,
+        message,
+    ))
 }
 
 fn check_batch(count: usize) -> Result<(), ClientError> {
@@ -140,7 +177,10 @@ impl AuthorizationService for AuthorizationApi {
         request: Request<AuthorizeRequest>,
     ) -> Result<Response<AuthorizeResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
-        let authorized = deadline.keep(self.decide(request.into_inner())).await??;
+        let trace = trace_id(request.metadata());
+        let authorized = deadline
+            .keep(self.decide(request.into_inner(), trace))
+            .await??;
         Ok(Response::new(convert::response(&authorized)))
     }
 
@@ -149,8 +189,9 @@ impl AuthorizationService for AuthorizationApi {
         request: Request<BatchAuthorizeRequest>,
     ) -> Result<Response<BatchAuthorizeResponse>, Status> {
         let deadline = Deadline::of(request.metadata());
+        let trace = trace_id(request.metadata());
         let results = deadline
-            .keep(self.decide_batch(request.into_inner()))
+            .keep(self.decide_batch(request.into_inner(), trace))
             .await??;
         let results = results.into_iter().map(|result| BatchAuthorizeResult {
             result: Some(match result {

@@ -28,6 +28,7 @@ pub(super) fn response(authorized: &Authorized) -> proto::AuthorizeResponse {
         cacheable: authorized.is_cacheable(),
         missing_entities: missing.iter().map(reference).collect(),
         deny_message,
+        unlogged: authorized.is_unlogged,
     }
 }
 

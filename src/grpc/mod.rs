@@ -6,6 +6,7 @@
 mod answer;
 mod approval;
 mod approvals;
+mod audit;
 mod authorization;
 pub mod client;
 mod convert;
@@ -18,9 +19,11 @@ pub mod proto;
 mod request;
 mod routes;
 mod status;
+mod trace;
 mod unary;
 
 pub use approvals::ApprovalApi;
+pub use audit::{AuditApi, AuditParts, filter_message, logged_message};
 pub use authorization::AuthorizationApi;
 pub use policy::PolicyApi;
 pub use request::{DecodeRequestError, decode_request};

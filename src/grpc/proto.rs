@@ -2,6 +2,7 @@
 
 #[expect(
     clippy::pedantic,
+    clippy::large_enum_variant,
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,
     unused_qualifications,

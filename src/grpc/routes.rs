@@ -14,10 +14,11 @@ use crate::usecase::{Authorizer, Reloader};
 
 use super::proto::DESCRIPTORS;
 use super::proto::approval_service_server::ApprovalServiceServer;
+use super::proto::audit_service_server::AuditServiceServer;
 use super::proto::authorization_service_server::AuthorizationServiceServer;
 use super::proto::policy_service_server::PolicyServiceServer;
 use super::unary::{BatchCalls, BoxedFuture, SingleCalls};
-use super::{ApprovalApi, AuthorizationApi, MAX_AUTHORIZE_BYTES, PolicyApi};
+use super::{ApprovalApi, AuditApi, AuthorizationApi, MAX_AUTHORIZE_BYTES, PolicyApi};
 
 const SINGLE_PATH: &str = "/countersign.v1.AuthorizationService/Authorize";
 const BATCH_PATH: &str = "/countersign.v1.AuthorizationService/BatchAuthorize";
@@ -37,7 +38,7 @@ impl Api {
     pub fn new<H: Health>(
         authorizer: &Arc<Authorizer>,
         reloader: &Arc<Reloader>,
-        approvals: ApprovalApi,
+        (approvals, audit): (ApprovalApi, AuditApi),
         health: HealthServer<H>,
     ) -> Result<Self, Error> {
         let api = AuthorizationApi::new(Arc::clone(authorizer));
@@ -56,6 +57,9 @@ impl Api {
                     .max_decoding_message_size(MAX_AUTHORIZE_BYTES),
             )
             .add_service(policy)
+            .add_service(
+                AuditServiceServer::new(audit).max_decoding_message_size(MAX_AUTHORIZE_BYTES),
+            )
             .add_service(health)
             .add_service(reflection().build_v1()?)
             .add_service(reflection().build_v1alpha()?);

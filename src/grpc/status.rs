@@ -12,6 +12,7 @@ use crate::approval::{Approval, Refusal, SafeText};
 use crate::model::{PolicyProblem, RequestFault, RequestProblem};
 use crate::usecase::AuthorizeError;
 use crate::usecase::approvals::ApprovalsError;
+use crate::usecase::audit_reading::{NotNoted, ReadError};
 
 use super::proto::{BatchAuthorizeError, ErrorReason};
 
@@ -126,10 +127,50 @@ impl From<AuthorizeError> for ClientError {
             },
             AuthorizeError::Request(problem) => problem.into(),
             AuthorizeError::Approval(error) => error.into(),
+            AuthorizeError::NotRecorded(_) => {
+                Self::new(Code::Unavailable, ErrorReason::AuditUnavailable, message)
+            }
             AuthorizeError::EvaluationLost => {
                 Self::new(Code::Internal, ErrorReason::Internal, message)
             }
         }
+    }
+}
+
+impl From<ReadError> for ClientError {
+    fn from(error: ReadError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReadError::NoSuchLog(_) | ReadError::NoSuchRecord { .. } => {
+                Self::new(Code::NotFound, ErrorReason::NotInTheLog, message)
+            }
+            ReadError::NotYet(_) => {
+                Self::new(Code::FailedPrecondition, ErrorReason::NotInTheLog, message)
+            }
+            ReadError::BadFilter { field, .. } => Self::invalid(field, message),
+            ReadError::Damaged { .. } => {
+                Self::new(Code::DataLoss, ErrorReason::AuditUnavailable, message)
+            }
+            // What the system says names files of this machine.
+            ReadError::Unreadable { log, .. } => Self::new(
+                Code::Unavailable,
+                ErrorReason::AuditUnavailable,
+                format!("log `{log}` cannot be read now"),
+            ),
+            ReadError::Write(_) => {
+                Self::new(Code::Unavailable, ErrorReason::AuditUnavailable, message)
+            }
+        }
+    }
+}
+
+impl From<NotNoted> for ClientError {
+    fn from(error: NotNoted) -> Self {
+        Self::new(
+            Code::Unavailable,
+            ErrorReason::AuditUnavailable,
+            error.to_string(),
+        )
     }
 }
 

@@ -3,12 +3,14 @@
 //! Place: floor 5, the only place that names concrete parts.
 //! Never: a decision, a wire format, an exit code.
 
+mod audit;
 mod background;
 mod clock;
 mod coarse_timer;
 mod connection;
 mod cores;
 mod listen;
+mod operators;
 mod parts;
 mod sample;
 mod stores;
@@ -25,7 +27,8 @@ use tonic_health::server::HealthReporter;
 
 use crate::channel::{DestinationError, Destinations};
 use crate::config::{Config, to_std};
-use crate::grpc::{Api, ApprovalApi};
+use crate::grpc::{Api, ApprovalApi, AuditApi};
+use crate::http;
 use crate::identity::{DevelopmentLogins, NoLogins};
 use crate::model::PolicyProblem;
 use crate::usecase::ports::{Channels, Credentials};
@@ -35,14 +38,17 @@ pub use parts::{Parts, compile_options};
 pub use sample::SampleSet;
 pub use watch::Signals;
 
+use audit::AuditTasks;
 use background::ApprovalTasks;
 use cores::Cores;
 use listen::Listeners;
+use operators::Operators;
 
 /// The services whose health is told.
-const SERVICES: [&str; 4] = [
+const SERVICES: [&str; 5] = [
     "",
     "countersign.v1.ApprovalService",
+    "countersign.v1.AuditService",
     "countersign.v1.AuthorizationService",
     "countersign.v1.PolicyService",
 ];
@@ -74,6 +80,9 @@ pub enum StartError {
     /// The store of approvals cannot be used.
     #[error("the approvals cannot be kept")]
     Store(#[source] anyhow::Error),
+    /// The audit log cannot be used.
+    #[error("the audit log cannot be kept")]
+    Audit(#[source] anyhow::Error),
     /// A place where people are told is configured wrongly.
     #[error("the configuration is not right")]
     Destination(#[from] DestinationError),
@@ -97,6 +106,8 @@ pub struct Server {
     addresses: Addresses,
     background: Arc<Runtime>,
     approval_tasks: Option<ApprovalTasks>,
+    audit_tasks: Option<AuditTasks>,
+    operators: Option<Operators>,
     cores: Cores,
     listeners: Listeners,
     health: HealthReporter,
@@ -124,7 +135,7 @@ impl Server {
         let api = Api::new(
             &parts.authorizer,
             &parts.reloader,
-            approvals,
+            (approvals, audit_api(config, &parts)?),
             health_service,
         )
         .map_err(|error| StartError::Descriptors(error.to_string()))?;
@@ -138,11 +149,26 @@ impl Server {
         )?;
         let channels: Arc<dyn Channels> = Arc::new(Destinations::new(&config.channels.webhook)?);
         let approval_tasks = ApprovalTasks::start(&parts, &channels, background.handle());
+        let audit_tasks = parts.audit.as_ref().map(|audit| {
+            let told = (health.clone(), Arc::clone(&parts.reloader));
+            AuditTasks::start(audit, told, background.handle())
+        });
+        let operators = match config.server.operators {
+            Some(address) => {
+                let library = parts.audit.as_ref().map(|audit| audit.library());
+                let library = library.transpose().map_err(StartError::Audit)?;
+                let router = library.map(http::router).unwrap_or_default();
+                Some(Operators::start(address, router, &background)?)
+            }
+            None => None,
+        };
         let listeners = Listeners::start(&config.server, &background, &cores)?;
         Ok(Self {
             addresses: listeners.addresses().clone(),
             background,
             approval_tasks,
+            audit_tasks,
+            operators,
             cores,
             listeners,
             health,
@@ -155,6 +181,11 @@ impl Server {
     /// Where it listens.
     pub fn addresses(&self) -> &Addresses {
         &self.addresses
+    }
+
+    /// Where it listens for those who run it.
+    pub fn operators_address(&self) -> Option<SocketAddr> {
+        self.operators.as_ref().map(|operators| operators.address)
     }
 
     /// What it is made of.
@@ -196,12 +227,32 @@ impl Server {
             tasks.stop_watching();
         }
         let cut_off = self.cores.drain(self.drain_timeout);
-        drop((self.approval_tasks, self.parts));
+        drop((self.approval_tasks, self.audit_tasks, self.operators));
+        // Behind the last call, so that its decision is in the log.
+        if let Some(audit) = &self.parts.audit {
+            audit.stop(&self.background);
+        }
+        drop(self.parts);
         if let Some(runtime) = Arc::into_inner(self.background) {
             runtime.shutdown_timeout(Duration::from_secs(1));
         }
         cut_off
     }
+}
+
+fn audit_api(config: &Config, parts: &Parts) -> Result<AuditApi, StartError> {
+    let logs = match &parts.audit {
+        Some(audit) => {
+            let library = audit.library().map_err(StartError::Audit)?;
+            Some((library, audit.read_log()))
+        }
+        None => None,
+    };
+    Ok(AuditApi::new(
+        logs,
+        credentials(config),
+        &config.audit.readers,
+    ))
 }
 
 fn credentials(config: &Config) -> Arc<dyn Credentials> {

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tokio::runtime::Runtime;
+use tokio::sync::mpsc::unbounded_channel;
 
+use crate::audit::redaction::RedactionKey;
 use crate::config::{Config, PolicyConfig};
 use crate::model::{EntityRef, Outcome, Record, Request};
 use crate::policy::{Bundle, BundleFile, BundleLimits, CompileOptions, Engine, compile};
@@ -12,12 +14,16 @@ use crate::storage::policy_dir::PolicyDir;
 use crate::usecase::approval_store::ApprovalStore;
 use crate::usecase::approvals::{Approvals, Directory};
 use crate::usecase::ports::{Clock, PolicySource};
-use crate::usecase::{Authorizer, AuthorizerSettings, CacheSettings, Reloader, on_large_stack};
+use crate::usecase::{
+    Authorizer, AuthorizerSettings, CacheSettings, PolicyRecords, Recorder, Reloader,
+    on_large_stack,
+};
 
 use super::StartError;
+use super::audit::{Audit, claim};
 use super::background::start_runtime;
 use super::clock::SystemClock;
-use super::stores::open_store;
+use super::stores::{open_control_store, open_stores};
 
 /// The parts of a server, or of a command that decides without one.
 #[derive(Clone, Debug)]
@@ -30,6 +36,8 @@ pub struct Parts {
     pub policy_dir: Option<PolicyDir>,
     /// Keeps approvals, if this is a server that does.
     pub approvals: Option<Arc<Approvals>>,
+    /// Records what is decided, if this is a server that does.
+    pub(super) audit: Option<Arc<Audit>>,
     /// The runtime that the store of approvals works on.
     pub(super) background: Option<Arc<Runtime>>,
 }
@@ -37,32 +45,66 @@ pub struct Parts {
 impl Parts {
     /// Plugs the parts together; policies come from the configured directory, or from `source` where one is given.
     ///
-    /// Without a store of approvals nothing can be opened or redeemed.
+    /// Without a store of approvals nothing can be opened or redeemed, and nothing is recorded.
     pub fn assemble(config: &Config, source: Option<Arc<dyn PolicySource>>) -> Self {
-        Self::with_store(config, source, None)
+        Base::lay(config, source).build(config, None)
     }
 
-    /// Plugs the parts of a server together, and opens the configured store of approvals.
+    /// Plugs the parts of a server together: opens the configured store of approvals and the audit log.
     ///
     /// # Errors
-    /// When the store cannot be used as it is configured.
+    /// When one of them cannot be used as it is configured.
     pub fn for_server(
         config: &Config,
         source: Option<Arc<dyn PolicySource>>,
     ) -> Result<Self, StartError> {
         let background = start_runtime()?;
-        let store = open_store(&config.approvals, &background)?;
+        let mut base = Base::lay(config, source);
+        if !config.audit.enabled {
+            // Records of approvals are kept all the same, and may be published later: under a key that nobody has.
+            let key = RedactionKey(std::array::from_fn(|_| fastrand::u8(..)));
+            let records = PolicyRecords::new(base.reloader.active(), key);
+            let stores = open_stores(&config.approvals, Arc::new(records), &background)?;
+            let parts = base.build(config, stores.map(|stores| stores.approvals));
+            return Ok(Self {
+                background: Some(background),
+                ..parts
+            });
+        }
+        let (events, told) = unbounded_channel();
+        base.reloader = Arc::new(base.bare_reloader(config).told_to(events));
+        let claimed = claim(&config.audit).map_err(StartError::Audit)?;
+        let records = PolicyRecords::new(base.reloader.active(), claimed.keys.redaction);
+        let kept = open_stores(&config.approvals, Arc::new(records), &background)?;
+        let stores = match &kept {
+            Some(stores) => stores.clone(),
+            None => open_control_store(&config.audit.path.join("control.sqlite"))
+                .map_err(StartError::Audit)?,
+        };
+        let clock = Arc::clone(&base.clock);
+        let audit = Audit::open(config, claimed, &stores, (clock, told), &background)
+            .map_err(StartError::Audit)?;
+        let audit = Arc::new(audit);
+        base.recorder = Some(audit.recorder());
         Ok(Self {
             background: Some(background),
-            ..Self::with_store(config, source, store)
+            audit: Some(audit),
+            ..base.build(config, kept.map(|stores| stores.approvals))
         })
     }
+}
 
-    fn with_store(
-        config: &Config,
-        source: Option<Arc<dyn PolicySource>>,
-        store: Option<Arc<dyn ApprovalStore>>,
-    ) -> Self {
+/// What everything else stands on.
+struct Base {
+    source: Arc<dyn PolicySource>,
+    policy_dir: Option<PolicyDir>,
+    clock: Arc<dyn Clock>,
+    reloader: Arc<Reloader>,
+    recorder: Option<Recorder>,
+}
+
+impl Base {
+    fn lay(config: &Config, source: Option<Arc<dyn PolicySource>>) -> Self {
         let policy_dir = match &source {
             Some(_) => None,
             None => Some(PolicyDir::new(&config.policy.dir, BundleLimits::DEFAULT)),
@@ -74,17 +116,23 @@ impl Parts {
         });
         let source = source.unwrap_or_else(|| Arc::new(super::SampleSet));
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let cache = CacheSettings {
-            max_bytes: config.policy.cache_bytes,
-            threads: serving_threads(config.server.threads),
-            warm_up: config.policy.warm_up,
-        };
-        let reloader = Arc::new(Reloader::new(
+        let reloader = Arc::new(reloader(config, &source, &clock));
+        Self {
             source,
-            compile_options(&config.policy),
-            cache,
-            Arc::clone(&clock),
-        ));
+            policy_dir,
+            clock,
+            reloader,
+            recorder: None,
+        }
+    }
+
+    /// A reloader that nobody uses yet.
+    fn bare_reloader(&self, config: &Config) -> Reloader {
+        reloader(config, &self.source, &self.clock)
+    }
+
+    fn build(self, config: &Config, store: Option<Arc<dyn ApprovalStore>>) -> Parts {
+        let reloader = self.reloader;
         let settings = AuthorizerSettings {
             shadow_one_in: config.policy.shadow_one_in,
         };
@@ -92,7 +140,7 @@ impl Parts {
             let reviewer_type = config.policy.reviewer_types.first().cloned();
             let directory = Directory::new(reviewer_type.unwrap_or_default());
             let limits = config.approvals.limits();
-            let clock = Arc::clone(&clock);
+            let clock = Arc::clone(&self.clock);
             Arc::new(Approvals::new(
                 store,
                 reloader.active(),
@@ -105,17 +153,32 @@ impl Parts {
             reloader.active(),
             reloader.history(),
             approvals.clone(),
-            clock,
+            self.clock,
             settings,
         );
-        Self {
+        Parts {
             reloader,
-            authorizer: Arc::new(authorizer),
-            policy_dir,
+            authorizer: Arc::new(authorizer.recorded_by(self.recorder)),
+            policy_dir: self.policy_dir,
             approvals,
+            audit: None,
             background: None,
         }
     }
+}
+
+fn reloader(config: &Config, source: &Arc<dyn PolicySource>, clock: &Arc<dyn Clock>) -> Reloader {
+    let cache = CacheSettings {
+        max_bytes: config.policy.cache_bytes,
+        threads: serving_threads(config.server.threads),
+        warm_up: config.policy.warm_up,
+    };
+    Reloader::new(
+        Arc::clone(source),
+        compile_options(&config.policy),
+        cache,
+        Arc::clone(clock),
+    )
 }
 
 /// How many threads serve: the configured number, or one for each core.

@@ -1,5 +1,6 @@
-//! Opens the configured store of approvals.
+//! Opens the configured store of approvals, which keeps the control log too.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -8,24 +9,43 @@ use tokio::runtime::Runtime;
 use crate::config::{ApprovalsConfig, StoreChoice};
 use crate::storage::postgres::{PostgresConfig, PostgresStore, PostgresTls};
 use crate::storage::sqlite::SqliteStore;
-use crate::usecase::approval_store::ApprovalStore;
+use crate::usecase::control_log::RecordEncoder;
 
 use super::StartError;
+use super::audit::{Stores, new_holder};
 
-/// The store that `config` chooses; none if approvals are not kept.
-pub(super) fn open_store(
+/// The name under which a server takes leases that has its store for itself.
+const ONLY: &str = "the only server";
+
+/// The store that `config` chooses; none if approvals are not kept. `encoder` makes the bytes of the control log.
+pub(super) fn open_stores(
     config: &ApprovalsConfig,
+    encoder: Arc<dyn RecordEncoder>,
     background: &Arc<Runtime>,
-) -> Result<Option<Arc<dyn ApprovalStore>>, StartError> {
-    let store = match config.store {
+) -> Result<Option<Stores>, StartError> {
+    let stores = match config.store {
         StoreChoice::None => return Ok(None),
-        StoreChoice::Sqlite => open_sqlite(config),
-        StoreChoice::Postgres => open_postgres(config, background),
+        StoreChoice::Sqlite => open_sqlite(config, encoder),
+        StoreChoice::Postgres => open_postgres(config, encoder, background),
     };
-    store.map(Some).map_err(StartError::Store)
+    stores.map(Some).map_err(StartError::Store)
 }
 
-fn open_sqlite(config: &ApprovalsConfig) -> anyhow::Result<Arc<dyn ApprovalStore>> {
+/// A store for the control log alone, in the file at `path`.
+pub(super) fn open_control_store(path: &Path) -> anyhow::Result<Stores> {
+    let store = SqliteStore::open(path).with_context(|| format!("`{}`", path.display()))?;
+    let store = Arc::new(store);
+    Ok(Stores {
+        approvals: Arc::clone(&store) as _,
+        control: store,
+        holder: ONLY.to_owned(),
+    })
+}
+
+fn open_sqlite(
+    config: &ApprovalsConfig,
+    encoder: Arc<dyn RecordEncoder>,
+) -> anyhow::Result<Stores> {
     let folder = config
         .path
         .parent()
@@ -38,15 +58,21 @@ fn open_sqlite(config: &ApprovalsConfig) -> anyhow::Result<Arc<dyn ApprovalStore
             )
         })?;
     }
-    let store = SqliteStore::open(&config.path)
+    let store = SqliteStore::open_with(&config.path, encoder)
         .with_context(|| format!("`approvals.path`: `{}`", config.path.display()))?;
-    Ok(Arc::new(store))
+    let store = Arc::new(store);
+    Ok(Stores {
+        approvals: Arc::clone(&store) as _,
+        control: store,
+        holder: ONLY.to_owned(),
+    })
 }
 
 fn open_postgres(
     config: &ApprovalsConfig,
+    encoder: Arc<dyn RecordEncoder>,
     background: &Arc<Runtime>,
-) -> anyhow::Result<Arc<dyn ApprovalStore>> {
+) -> anyhow::Result<Stores> {
     let url = config.url.as_ref().context("`approvals.url` is not set")?;
     let tls = match &config.ca_file {
         Some(file) => PostgresTls::Required {
@@ -64,7 +90,12 @@ fn open_postgres(
     };
     let handle = background.handle().clone();
     let store = background
-        .block_on(PostgresStore::connect(&config, handle))
+        .block_on(PostgresStore::connect_with(&config, handle, encoder))
         .context("`approvals.url`")?;
-    Ok(Arc::new(store))
+    let store = Arc::new(store);
+    Ok(Stores {
+        approvals: Arc::clone(&store) as _,
+        control: store,
+        holder: new_holder(),
+    })
 }

@@ -1,23 +1,25 @@
 //! Decides requests: look up, or evaluate and keep; then, where humans must be asked, ask.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
-use uuid::Uuid;
+use jiff::Timestamp;
 
-use crate::approval::{ApprovalId, State};
-use crate::model::{
-    Decided, Decision, DenyReason, EntityRef, Explanation, Mode, Outcome, PolicyVersion, Request,
-    RequestProblem,
-};
+use crate::approval::ApprovalId;
+use crate::audit::decision_record::{self, Evaluation};
+use crate::model::{Decided, Explanation, Mode, Outcome, PolicyVersion, Request, RequestProblem};
 use crate::policy::{Engine, Plan, Prepared, explain};
 
 use super::active::{ActiveSnapshot, Lookup};
 use super::approvals::{Approvals, ApprovalsError};
+use super::authorized::{Authorized, authorized, spent_by};
+use super::beside::Beside;
 use super::cache::CachedDecision;
+use super::decision_log::LogUnavailable;
+use super::evaluation::evaluate_apart;
 use super::ids::new_id;
 use super::ports::Clock;
+use super::recording::{Circumstances, Recorder};
 use super::reload::ActivationHistory;
 use super::verdict::ApprovalPart;
 
@@ -54,41 +56,12 @@ pub enum AuthorizeError {
     /// An approval could not be opened or redeemed.
     #[error(transparent)]
     Approval(#[from] ApprovalsError),
+    /// The decision cannot be recorded.
+    #[error(transparent)]
+    NotRecorded(#[from] LogUnavailable),
     /// The thread that evaluated a long request ended without an answer.
     #[error("the evaluation did not end")]
     EvaluationLost,
-}
-
-/// A decision, with what the answer to the caller needs.
-#[derive(Clone, Debug)]
-pub struct Authorized {
-    /// Identifies the decision.
-    pub decision_id: Uuid,
-    /// The snapshot that decided.
-    pub active: Arc<ActiveSnapshot>,
-    /// What was decided.
-    pub decision: Arc<CachedDecision>,
-    /// What an approval adds to it.
-    pub approval: ApprovalPart,
-}
-
-impl Authorized {
-    /// What the policies say.
-    pub fn decided(&self) -> &Decided {
-        &self.decision.decided
-    }
-
-    /// The decision: what the policies say, with what an approval adds to it.
-    pub fn decision(&self) -> Decision {
-        self.approval.decision(self.decided())
-    }
-
-    /// Whether the caller may keep the answer until the policy version changes.
-    pub fn is_cacheable(&self) -> bool {
-        self.approval == ApprovalPart::None
-            && self.decided().is_cacheable()
-            && self.decided().outcome.decision() != Decision::RequireApproval
-    }
 }
 
 /// How far a request has come.
@@ -117,7 +90,7 @@ pub struct Waiting {
 }
 
 /// A request taken apart: its mode, what no policy reads, and what is decided.
-type Asked = (Mode, Beside, Prepared);
+type Asked = (Beside, Prepared);
 
 #[derive(Debug)]
 enum Wait {
@@ -128,9 +101,17 @@ enum Wait {
         plan: Box<Plan>,
         is_sampled: bool,
         asked: Box<Asked>,
+        since: Timestamp,
     },
     /// Humans must be asked about an action, by its full name.
-    Ask(Arc<CachedDecision>, Request, String),
+    Ask {
+        decision: Arc<CachedDecision>,
+        request: Request,
+        action: String,
+        evaluation: Evaluation,
+    },
+    /// The log of decisions has no room for the record.
+    Record(Box<Authorized>, Vec<u8>),
 }
 
 /// Decides requests with the snapshot in force.
@@ -139,6 +120,7 @@ pub struct Authorizer {
     active: Arc<ArcSwapOption<ActiveSnapshot>>,
     history: Arc<ActivationHistory>,
     approvals: Option<Arc<Approvals>>,
+    recorder: Option<Recorder>,
     clock: Arc<dyn Clock>,
     settings: AuthorizerSettings,
 }
@@ -157,9 +139,16 @@ impl Authorizer {
             active,
             history,
             approvals,
+            recorder: None,
             clock,
             settings,
         }
+    }
+
+    /// The same, with every decision recorded by `recorder` before it is answered.
+    #[must_use]
+    pub fn recorded_by(self, recorder: Option<Recorder>) -> Self {
+        Self { recorder, ..self }
     }
 
     /// The snapshot in force.
@@ -210,25 +199,32 @@ impl Authorizer {
             let wait = Wait::Redeem(approval_id, request);
             return Ok(Step::waits(active, wait));
         }
-        let mode = request.mode;
         let beside = Beside::take(&mut request);
         let Lookup { prepared, found } = active.look_up(request)?;
         if let Some(decision) = found {
-            return Ok(self.conclude(active, decision, (mode, beside, prepared)));
+            let evaluation = Evaluation {
+                is_cached: true,
+                ..Evaluation::default()
+            };
+            return Ok(self.conclude(active, decision, (beside, prepared), evaluation));
         }
-        let plan = active.plan(&prepared, self.clock.now())?;
+        let since = self.clock.now();
+        let plan = active.plan(&prepared, since)?;
         let engine = active.engine();
         let is_sampled = engine == Engine::Index && active.is_sampled(self.settings.shadow_one_in);
         if is_sampled || plan.evaluations(engine) > INLINE_EVALUATIONS {
             let wait = Wait::Evaluate {
                 plan: Box::new(plan),
                 is_sampled,
-                asked: Box::new((mode, beside, prepared)),
+                asked: Box::new((beside, prepared)),
+                since,
             };
             return Ok(Step::waits(active, wait));
         }
-        let decision = active.keep(&prepared, plan.decide(engine));
-        Ok(self.conclude(active, decision, (mode, beside, prepared)))
+        let decided = plan.decide(engine);
+        let evaluation = self.evaluated(&decided, since);
+        let decision = active.keep(&prepared, decided);
+        Ok(self.conclude(active, decision, (beside, prepared), evaluation))
     }
 
     /// Does what [`Authorizer::begin`] left to wait for.
@@ -238,67 +234,143 @@ impl Authorizer {
     pub async fn finish(&self, waiting: Box<Waiting>) -> Result<Authorized, AuthorizeError> {
         let Waiting { active, wait } = *waiting;
         match wait {
-            Wait::Redeem(approval_id, request) => self.redeem(active, approval_id, request).await,
+            Wait::Redeem(approval_id, request) => {
+                self.check_recorder()?;
+                Box::pin(self.redeem(active, approval_id, request)).await
+            }
             Wait::Evaluate {
                 plan,
                 is_sampled,
                 asked,
+                since,
             } => {
                 let decided = evaluate_apart(&active, *plan, is_sampled).await?;
-                let decision = active.keep(&asked.2, decided);
-                match self.conclude(&active, decision, *asked) {
+                let evaluation = self.evaluated(&decided, since);
+                let decision = active.keep(&asked.1, decided);
+                match self.conclude(&active, decision, *asked, evaluation) {
                     Step::Done(authorized) => Ok(authorized),
                     Step::Waits(waiting) => Box::pin(self.finish(waiting)).await,
                 }
             }
-            Wait::Ask(decision, request, action) => {
-                let decided = &decision.decided;
-                let part = match (&decided.outcome, &self.approvals) {
-                    (Outcome::RequireApproval(requirements), Some(approvals)) => {
-                        let asked = (request, action);
-                        approvals.ask(&active, decided, requirements, asked).await?
-                    }
-                    (Outcome::RequireApproval(_), None)
-                    | (Outcome::Allow | Outcome::Deny(_), _) => ApprovalPart::None,
-                };
-                Ok(self.authorized(&active, decision, part))
+            Wait::Ask {
+                decision,
+                request,
+                action,
+                evaluation,
+            } => {
+                self.check_recorder()?;
+                let asked = request.clone();
+                let part = Box::pin(self.ask(&active, &decision, asked, action)).await?;
+                let authorized = authorized(&active, decision, part, self.clock.now());
+                self.record_durably(authorized, &request, evaluation).await
+            }
+            Wait::Record(authorized, record) => match &self.recorder {
+                Some(recorder) => Ok(recorder.keep(*authorized, record, false).await?),
+                None => Ok(*authorized),
+            },
+        }
+    }
+
+    /// A grant is not spent, and nobody is asked, for a decision that cannot be recorded.
+    fn check_recorder(&self) -> Result<(), AuthorizeError> {
+        match &self.recorder {
+            Some(recorder) => Ok(recorder.ready()?),
+            None => Ok(()),
+        }
+    }
+
+    /// How a decision was made whose evaluation began at `since` and has just ended.
+    fn evaluated(&self, decided: &Decided, since: Timestamp) -> Evaluation {
+        let took = self.clock.now().duration_since(since).as_micros();
+        Evaluation {
+            is_cached: false,
+            took_us: u32::try_from(took.max(1)).unwrap_or(u32::MAX),
+            clock_us: if decided.read_clock {
+                since.as_microsecond()
+            } else {
+                0
+            },
+        }
+    }
+
+    /// Asks humans, if the policies want them to be asked and approvals are kept.
+    async fn ask(
+        &self,
+        active: &Arc<ActiveSnapshot>,
+        decision: &CachedDecision,
+        request: Request,
+        action: String,
+    ) -> Result<ApprovalPart, AuthorizeError> {
+        let decided = &decision.decided;
+        match (&decided.outcome, &self.approvals) {
+            (Outcome::RequireApproval(requirements), Some(approvals)) => {
+                let asked = (request, action);
+                Ok(approvals.ask(active, decided, requirements, asked).await?)
+            }
+            (Outcome::RequireApproval(_), None) | (Outcome::Allow | Outcome::Deny(_), _) => {
+                Ok(ApprovalPart::None)
             }
         }
     }
 
-    /// What a decision means for the request: the answer, or that humans must be asked first.
+    /// What a decision means for the request: the answer, recorded, or that humans must be asked first.
     fn conclude(
         &self,
         active: &Arc<ActiveSnapshot>,
         decision: Arc<CachedDecision>,
-        asked: Asked,
+        (beside, prepared): Asked,
+        evaluation: Evaluation,
     ) -> Step {
-        let (mode, beside, prepared) = asked;
-        match (&decision.decided.outcome, mode) {
+        match (&decision.decided.outcome, beside.mode()) {
             (Outcome::RequireApproval(_), Mode::Enforce) => {
                 // The request as asked now, not as it was when the decision was first made.
                 let action = prepared.action_name().to_owned();
-                let request = beside.give_back(prepared);
-                Step::waits(active, Wait::Ask(decision, request, action))
+                let wait = Wait::Ask {
+                    decision,
+                    request: beside.give_back(prepared),
+                    action,
+                    evaluation,
+                };
+                return Step::waits(active, wait);
             }
-            (Outcome::RequireApproval(_) | Outcome::Allow | Outcome::Deny(_), _) => {
-                Step::Done(self.authorized(active, decision, ApprovalPart::None))
-            }
+            (Outcome::RequireApproval(_) | Outcome::Allow | Outcome::Deny(_), _) => {}
         }
+        let now = self.clock.now();
+        let authorized = authorized(active, decision, ApprovalPart::None, now);
+        let Some(recorder) = &self.recorder else {
+            return Step::Done(authorized);
+        };
+        let circumstances = Circumstances {
+            at: now,
+            request: prepared.request(),
+            beside: beside.recorded(),
+            evaluation,
+        };
+        if recorder.record(&authorized, &circumstances).is_ok() {
+            return Step::Done(authorized);
+        }
+        let record = recorder.encode(&authorized, &circumstances);
+        Step::waits(active, Wait::Record(Box::new(authorized), record))
     }
 
-    fn authorized(
+    /// Records a decision in which an approval took part, and waits until the record is on the disk.
+    async fn record_durably(
         &self,
-        active: &Arc<ActiveSnapshot>,
-        decision: Arc<CachedDecision>,
-        approval: ApprovalPart,
-    ) -> Authorized {
-        Authorized {
-            decision_id: new_id(self.clock.now()),
-            active: Arc::clone(active),
-            decision,
-            approval,
-        }
+        authorized: Authorized,
+        request: &Request,
+        evaluation: Evaluation,
+    ) -> Result<Authorized, AuthorizeError> {
+        let Some(recorder) = &self.recorder else {
+            return Ok(authorized);
+        };
+        let circumstances = Circumstances {
+            at: self.clock.now(),
+            request,
+            beside: decision_record::Beside::of(request),
+            evaluation,
+        };
+        let record = recorder.encode(&authorized, &circumstances);
+        Ok(recorder.keep(authorized, record, true).await?)
     }
 
     async fn redeem(
@@ -309,14 +381,17 @@ impl Authorizer {
     ) -> Result<Authorized, AuthorizeError> {
         let approvals = self.approvals.as_ref().ok_or(ApprovalsError::NotKept)?;
         let id = ApprovalId::new(approval_id);
+        let since = self.clock.now();
         let redeemed = approvals.redeem(&active, &id, request.clone()).await?;
-        let decision = Arc::new(CachedDecision::unkept(redeemed.decided, request));
-        let authorized = self.authorized(&active, decision, redeemed.part);
+        let evaluation = self.evaluated(&redeemed.decided, since);
+        let decision = Arc::new(CachedDecision::unkept(redeemed.decided, request.clone()));
+        let authorized = authorized(&active, decision, redeemed.part, self.clock.now());
         let decision_id = spent_by(&authorized.approval).unwrap_or(authorized.decision_id);
-        Ok(Authorized {
+        let authorized = Authorized {
             decision_id,
             ..authorized
-        })
+        };
+        self.record_durably(authorized, &request, evaluation).await
     }
 
     /// Explains how `request` is decided now, without side effects.
@@ -348,6 +423,7 @@ impl Authorizer {
             active,
             decision,
             approval: ApprovalPart::None,
+            is_unlogged: false,
         };
         Ok((authorized, explanation))
     }
@@ -360,89 +436,5 @@ impl Authorizer {
         Err(AuthorizeError::VersionNotReached(
             wanted.as_str().to_owned(),
         ))
-    }
-}
-
-/// The decision that spent the grant: the same one whenever the same call comes again.
-fn spent_by(part: &ApprovalPart) -> Option<Uuid> {
-    let ApprovalPart::Granted(approval) = part else {
-        return None;
-    };
-    match &approval.state {
-        State::Redeemed { redemption, .. } => redemption.decision_id.parse().ok(),
-        State::Pending | State::Approved(_) | State::Closed(..) => None,
-    }
-}
-
-/// Evaluates on a thread of its own, where it stalls no other call.
-async fn evaluate_apart(
-    active: &Arc<ActiveSnapshot>,
-    plan: Plan,
-    is_sampled: bool,
-) -> Result<Decided, AuthorizeError> {
-    let active = Arc::clone(active);
-    let decide = move || {
-        let decided = plan.decide(active.engine());
-        if is_sampled {
-            compare(&active, &plan, decided)
-        } else {
-            decided
-        }
-    };
-    tokio::task::spawn_blocking(decide)
-        .await
-        .map_err(|_| AuthorizeError::EvaluationLost)
-}
-
-/// Evaluates again without the index. If the two disagree the request is denied and the index is not trusted any more.
-fn compare(active: &ActiveSnapshot, plan: &Plan, decided: Decided) -> Decided {
-    let reference = plan.decide(Engine::Full);
-    if reference == decided {
-        return decided;
-    }
-    active.distrust_index();
-    tracing::error!(
-        policy.version = %active.snapshot.version(),
-        "the scope index disagrees with the full evaluation: the request is denied and the index is off"
-    );
-    Decided {
-        outcome: Outcome::Deny(DenyReason::PolicyError),
-        determining: Vec::new(),
-        errors: reference.errors,
-        // Not to be kept, whatever else is known of it.
-        read_clock: true,
-    }
-}
-
-/// The parts of a request that no policy reads. They stay out of the cache; an approval needs them.
-#[derive(Debug)]
-struct Beside {
-    caller: String,
-    on_behalf_of: Vec<EntityRef>,
-    request_id: Option<String>,
-    justification: Option<String>,
-    labels: BTreeMap<String, String>,
-}
-
-impl Beside {
-    fn take(request: &mut Request) -> Self {
-        Self {
-            caller: std::mem::take(&mut request.caller),
-            on_behalf_of: std::mem::take(&mut request.on_behalf_of),
-            request_id: request.request_id.take(),
-            justification: request.justification.take(),
-            labels: std::mem::take(&mut request.labels),
-        }
-    }
-
-    fn give_back(self, prepared: Prepared) -> Request {
-        Request {
-            caller: self.caller,
-            on_behalf_of: self.on_behalf_of,
-            request_id: self.request_id,
-            justification: self.justification,
-            labels: self.labels,
-            ..prepared.into_request()
-        }
     }
 }

@@ -33,6 +33,8 @@ pub struct CachedDecision {
     weight: u32,
     /// An adapter's encoding of the decision, kept with it so that it is made once.
     pub rendered: OnceLock<Box<[u8]>>,
+    /// What the audit log holds of the decision whoever asks, for the same reason.
+    pub(super) recorded: OnceLock<Box<[u8]>>,
 }
 
 impl fmt::Debug for CachedDecision {
@@ -54,6 +56,7 @@ impl CachedDecision {
             hits: AtomicU32::new(0),
             weight: 0,
             rendered: OnceLock::new(),
+            recorded: OnceLock::new(),
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
-use crate::model::{LoadAttempt, PolicyProblem, PolicyVersion};
+use crate::model::{LoadAttempt, PolicyProblem, PolicySetInfo, PolicyVersion};
 use crate::policy::{CompileOptions, compile};
 
 use super::active::{ActiveSnapshot, CacheSettings};
@@ -52,6 +53,20 @@ pub enum ReloadOutcome {
     Rejected(Vec<PolicyProblem>),
 }
 
+/// What an auditor wants to know of the policies.
+#[derive(Clone, Debug)]
+pub enum PolicyEvent {
+    /// A set came into force.
+    Activated(PolicySetInfo),
+    /// A set could not be loaded.
+    Rejected {
+        /// Which, if the files could be read.
+        version: Option<PolicyVersion>,
+        /// Why.
+        problems: Vec<PolicyProblem>,
+    },
+}
+
 /// Loads policies and keeps track of how that went.
 #[derive(Debug)]
 pub struct Reloader {
@@ -67,6 +82,7 @@ pub struct Reloader {
     /// One reload at a time.
     turn: Mutex<()>,
     activations: watch::Sender<u64>,
+    events: Option<UnboundedSender<PolicyEvent>>,
 }
 
 impl Reloader {
@@ -88,6 +104,16 @@ impl Reloader {
             retired: Mutex::new(Vec::new()),
             turn: Mutex::new(()),
             activations: watch::Sender::new(0),
+            events: None,
+        }
+    }
+
+    /// The same; every activation and every rejection is told to `events`.
+    #[must_use]
+    pub fn told_to(self, events: UnboundedSender<PolicyEvent>) -> Self {
+        Self {
+            events: Some(events),
+            ..self
         }
     }
 
@@ -160,6 +186,7 @@ impl Reloader {
             warnings = report.problems.len(),
             "policies are in force"
         );
+        self.tell(PolicyEvent::Activated(next.snapshot.info().clone()));
         self.history.add(report.version.clone(), sequence);
         self.active.store(Some(next));
         self.retired
@@ -196,6 +223,10 @@ impl Reloader {
             last.succeeded || last.version != version || last.problems != problems
         });
         if is_news {
+            self.tell(PolicyEvent::Rejected {
+                version: version.clone(),
+                problems: problems.clone(),
+            });
             for problem in problems
                 .iter()
                 .filter(|problem| problem.is_error())
@@ -206,6 +237,13 @@ impl Reloader {
         }
         self.note(version, problems.clone(), false);
         ReloadOutcome::Rejected(problems)
+    }
+
+    fn tell(&self, event: PolicyEvent) {
+        if let Some(events) = &self.events {
+            // Whoever listened has gone only when the server ends.
+            events.send(event).ok();
+        }
     }
 
     fn note(&self, version: Option<PolicyVersion>, problems: Vec<PolicyProblem>, succeeded: bool) {

@@ -69,6 +69,7 @@ fn what_was_acknowledged_outlives_being_killed() {
         runtime.block_on(traffic::until_killed(program, &mut ledger, life));
         place.assert_sound();
         if cycle % 20 == 0 || cycle == cycles {
+            place.assert_log_intact();
             println!(
                 "{cycle} cycles in {:.1} s: {ledger}; {checked}",
                 start.elapsed().as_secs_f64()
@@ -78,6 +79,8 @@ fn what_was_acknowledged_outlives_being_killed() {
     let program = Program::start(&place);
     checked += runtime.block_on(check::last_cycle(&program, &mut ledger));
     runtime.block_on(check::all(&program, &ledger));
-    println!("in the end {ledger}; {checked}");
+    drop(program);
+    let logged = place.assert_log_intact();
+    println!("in the end {ledger}; {checked}; the log: {logged}");
     assert!(checked.approvals > 0, "nothing was tested");
 }

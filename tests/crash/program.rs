@@ -74,6 +74,23 @@ impl Place {
         self.folder.path().join(name)
     }
 
+    /// Verifies the audit log, the heads that were kept of it and the database together; says how many approvals it has.
+    pub(crate) fn assert_log_intact(&self) -> String {
+        let verified = Command::new(&self.program)
+            .env_clear()
+            .args(["audit", "verify", "--approvals"])
+            .arg(self.path(FILE))
+            .arg("--heads")
+            .arg(self.path("heads.txt"))
+            .arg(self.path("audit"))
+            .output()
+            .unwrap();
+        let text = String::from_utf8(verified.stdout).unwrap();
+        assert!(verified.status.success(), "{text}");
+        let replayed = text.lines().find(|line| line.contains("replayed"));
+        replayed.unwrap_or_default().to_owned()
+    }
+
     fn spawn(&self) -> Child {
         let mut command = Command::new(&self.program);
         command
@@ -85,6 +102,8 @@ impl Place {
         command
             .env_clear()
             .env("COUNTERSIGN_APPROVALS__PATH", self.path(FILE))
+            .env("COUNTERSIGN_AUDIT__PATH", self.path("audit"))
+            .env("COUNTERSIGN_AUDIT__HEADS", self.path("heads.txt"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit());

@@ -210,7 +210,12 @@ class Server:
 def start_process(log, unix_path, config_path):
     """Starts the binary and returns its process and TCP address; all that these tests know of the command line is here."""
     command = [COUNTERSIGN, "serve", "--policies", ROOT / "policies", "--listen", "127.0.0.1:0", "--config", config_path]
-    environment = {**os.environ, "COUNTERSIGN_APPROVALS__PATH": str(config_path.with_name("approvals.sqlite"))}
+    environment = {
+        **os.environ,
+        "COUNTERSIGN_APPROVALS__PATH": str(config_path.with_name("approvals.sqlite")),
+        "COUNTERSIGN_AUDIT__PATH": str(config_path.with_name("audit")),
+        "COUNTERSIGN_AUDIT__HEADS": str(config_path.with_name("heads.txt")),
+    }
     if unix_path is not None:
         command += ["--unix", unix_path]
     process = subprocess.Popen(

@@ -35,6 +35,10 @@ impl Tour {
             "COUNTERSIGN_APPROVALS__PATH",
             folder.beside("kept/a.sqlite"),
         );
+        serve
+            .env("COUNTERSIGN_AUDIT__ENABLED", "true")
+            .env("COUNTERSIGN_AUDIT__PATH", folder.beside("kept/audit"))
+            .env("COUNTERSIGN_AUDIT__HEADS", folder.beside("heads.txt"));
         Self {
             served: Served::spawn(&mut serve),
             _folder: folder,

@@ -1,5 +1,6 @@
 //! Two servers over one database of `PostgreSQL`: `bash tests/postgres.sh run -- cargo nextest run`.
 
+use std::fs;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
@@ -8,6 +9,8 @@ use countersign::config::StoreChoice;
 use countersign::grpc::proto::{
     ApprovalStatus, AuthorizeRequest, Decision, ListApprovalsRequest, VoteChoice, VoteRequest,
 };
+use countersign::storage::audit_keys::AuditKeys;
+use tempfile::TempDir;
 use tokio::runtime::Runtime;
 use tokio::time::Instant;
 use tokio_postgres::{Client, NoTls};
@@ -17,6 +20,7 @@ use crate::approvals_support::{
 };
 use crate::folder::Folder;
 use crate::harness::{Pdp, wait_until};
+use crate::program::countersign;
 use crate::requests::{Change, text};
 
 /// A database that is dropped with this value, whoever is connected to it.
@@ -24,6 +28,8 @@ struct Database {
     runtime: Runtime,
     server: String,
     name: String,
+    /// The keys that all replicas sign the control log with.
+    keys: TempDir,
 }
 
 impl Database {
@@ -52,6 +58,7 @@ impl Database {
             runtime: Runtime::new().unwrap(),
             server,
             name: format!("replicas_{}_{number}", std::process::id()),
+            keys: tempfile::tempdir().unwrap(),
         };
         created.administer(&format!(
             "CREATE DATABASE {} TEMPLATE template0",
@@ -85,6 +92,14 @@ impl Database {
     }
 
     fn serve_from(&self, folder: Folder) -> Pdp {
+        let keys = folder.beside("audit/keys");
+        if !keys.exists() {
+            AuditKeys::read_or_make(self.keys.path(), Some("replicas"), false).unwrap();
+            fs::create_dir_all(&keys).unwrap();
+            for name in ["control.key", "redaction.key"] {
+                fs::copy(self.keys.path().join(name), keys.join(name)).unwrap();
+            }
+        }
         Pdp::try_keep(folder, |config| {
             config.approvals.store = StoreChoice::Postgres;
             config.approvals.url = Some(Hidden::from(self.url()));
@@ -311,4 +326,46 @@ fn one_sweeps_and_the_other_takes_over() {
     println!("the other server swept after {:?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(18));
     drop(other);
+}
+
+#[test]
+fn the_logs_of_all_replicas_together_are_intact() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let (mut one, mut other) = (database.serve(), database.serve());
+    let opened = one.open(deployment());
+    one.approve("yuki", &opened);
+    other.approve("sam", &opened);
+    let allowed = other.redeem(&opened, deployment());
+    assert_eq!(allowed.decision(), Decision::Allow);
+    let folders = [&one, &other].map(|server| server.folder.beside("audit"));
+    let folders = folders.each_ref().map(|folder| folder.to_str().unwrap());
+    one.stop().join().unwrap();
+    other.stop().join().unwrap();
+    // One of the two had the last word; its copy of the control log is the longer one.
+    let url = database.url();
+    let verify = ["audit", "verify", "--approvals", &url];
+    countersign(&[&verify[..], &folders].concat()).expect(0, "2 stopped");
+    // One alone knows of the other and has not its decisions.
+    countersign(&[&verify[..], &folders[..1]].concat()).expect(2, "incomplete");
+}
+
+#[test]
+fn a_replica_with_other_keys_does_not_start() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let one = database.serve();
+    wait_until("the log is signed", || {
+        database.one_number("SELECT count(*) FROM control_checkpoints") > 0
+    });
+    let stranger = Pdp::try_keep(Folder::sample(), |config| {
+        config.approvals.store = StoreChoice::Postgres;
+        config.approvals.url = Some(Hidden::from(database.url()));
+        config.approvals.allow_unsafe_settings = true;
+    });
+    let error = format!("{:?}", stranger.err().unwrap());
+    assert!(error.contains("control.key"), "{error}");
+    drop(one);
 }

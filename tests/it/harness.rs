@@ -92,8 +92,11 @@ impl Pdp {
         adjust: impl FnOnce(&mut Config),
     ) -> Result<Self, StartError> {
         let path = folder.beside("approvals.sqlite");
+        let audit = folder.beside("audit");
         let adjust = |config: &mut Config| {
             config.approvals.path = path;
+            config.audit.heads = audit.with_file_name("heads.txt");
+            config.audit.path = audit;
             config.identity.development_logins = true;
             adjust(config);
         };

@@ -17,6 +17,7 @@ mod approvals_refused;
 mod approvals_replicas;
 mod approvals_support;
 mod approvals_webhook;
+mod audit;
 mod authorize;
 mod bad_batch;
 mod bad_input;

@@ -39,10 +39,9 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
     command.env_clear().env("TERM", "xterm-256color");
-    // Programs side by side would want the same file; a test of approvals names one of its own.
+    // Programs side by side would want the same files; a test of approvals or of the log names some of its own.
     command.env("COUNTERSIGN_APPROVALS__STORE", "none");
-    // Where it lies otherwise, under the directory of whoever runs the tests, only one server at a time could have it.
-    command.env("COUNTERSIGN_APPROVALS__STORE", "none");
+    command.env("COUNTERSIGN_AUDIT__ENABLED", "false");
     command
 }
 

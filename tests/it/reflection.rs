@@ -6,8 +6,9 @@ use tonic_reflection::pb::{v1, v1alpha};
 
 use crate::harness::Pdp;
 
-const SERVICES: [&str; 6] = [
+const SERVICES: [&str; 7] = [
     "countersign.v1.ApprovalService",
+    "countersign.v1.AuditService",
     "countersign.v1.AuthorizationService",
     "countersign.v1.PolicyService",
     "grpc.health.v1.Health",
