@@ -5,6 +5,7 @@
 
 mod approvals;
 mod arguments;
+mod audit;
 mod check;
 mod decide;
 mod decision;
@@ -15,6 +16,8 @@ mod runtime;
 mod serve;
 mod test;
 mod wait;
+
+pub use audit::{VerifyInputs, verify};
 
 use std::process::ExitCode;
 
@@ -33,6 +36,8 @@ pub enum Outcome {
     Denied,
     /// The request needs approval.
     ApprovalRequired,
+    /// It was called wrongly, where the other codes say something else.
+    Usage,
 }
 
 impl From<Outcome> for ExitCode {
@@ -41,7 +46,7 @@ impl From<Outcome> for ExitCode {
             Outcome::Success => 0,
             Outcome::Findings => 1,
             Outcome::CouldNotRun => 2,
-            Outcome::Denied => 3,
+            Outcome::Denied | Outcome::Usage => 3,
             Outcome::ApprovalRequired => 4,
         })
     }
@@ -71,6 +76,8 @@ enum Command {
     Explain(decide::DecideArguments),
     /// Look at decisions that wait for humans, and vote. Exit codes: 0 done, 1 refused, 2 could not run.
     Approvals(approvals::ApprovalsArguments),
+    /// Read, prove, export and verify the audit log. `verify` exits with 0 intact, 1 tampered with, 2 incomplete, 3 called wrongly.
+    Audit(audit::AuditArguments),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -80,7 +87,11 @@ enum Command {
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misused(&error),
+    };
+    let outcome = match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Fmt(arguments) => fmt::run(&arguments),
@@ -88,6 +99,7 @@ pub fn main() -> ExitCode {
         Command::Authorize(arguments) => decide::authorize(&arguments),
         Command::Explain(arguments) => decide::explain(&arguments),
         Command::Approvals(arguments) => approvals::run(&arguments),
+        Command::Audit(arguments) => audit::run(&arguments),
         Command::Completions { shell } => {
             // Into memory first: whoever reads the script may leave before its end.
             let mut script = Vec::new();
@@ -102,6 +114,20 @@ pub fn main() -> ExitCode {
             output::complain(&format!("{error:#}"));
             Outcome::CouldNotRun.into()
         }
+    }
+}
+
+/// Says what is wrong with the words. `audit verify` has a code of its own for that: 2 means something else there.
+fn misused(error: &clap::Error) -> ExitCode {
+    // Nothing is left to be said to whoever does not listen.
+    error.print().ok();
+    let words: Vec<String> = std::env::args().skip(1).take(2).collect();
+    let is_verify =
+        matches!(words.as_slice(), [first, second] if first == "audit" && second == "verify");
+    match (error.exit_code(), is_verify) {
+        (0, _) => Outcome::Success.into(),
+        (_, true) => Outcome::Usage.into(),
+        (_, false) => Outcome::CouldNotRun.into(),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::server::SystemClock;
 use crate::usecase::ports::Clock as _;
 
 /// A time on the wire: seconds and nanoseconds.
-pub(super) type Moment = (i64, i32);
+pub(in crate::cli) type Moment = (i64, i32);
 
 /// What time it is here.
 #[derive(Clone, Debug)]
@@ -26,19 +26,19 @@ impl WallClock {
     }
 
     /// `2026-03-01 14:05:00 +01:00`; `unknown` for what is no time.
-    pub(super) fn absolute(&self, moment: Option<Moment>) -> String {
+    pub(in crate::cli) fn absolute(&self, moment: Option<Moment>) -> String {
         self.show(moment, |_, absolute| absolute)
     }
 
     /// `2026-03-01 14:05:00 +01:00 (in 14 min)`.
-    pub(super) fn both(&self, moment: Option<Moment>) -> String {
+    pub(in crate::cli) fn both(&self, moment: Option<Moment>) -> String {
         self.show(moment, |relative, absolute| {
             format!("{absolute} ({relative})")
         })
     }
 
     /// Both on a line of their own, the relative first.
-    pub(super) fn stacked(&self, moment: Option<Moment>) -> String {
+    pub(in crate::cli) fn stacked(&self, moment: Option<Moment>) -> String {
         self.show(moment, |relative, absolute| {
             format!("{relative}\n{absolute}")
         })
@@ -57,7 +57,7 @@ impl WallClock {
     }
 
     #[cfg(test)]
-    pub(super) fn at(now: &str) -> Self {
+    pub(in crate::cli) fn at(now: &str) -> Self {
         Self {
             now: now.parse().unwrap(),
             zone: TimeZone::fixed(jiff::tz::offset(1)),

@@ -22,7 +22,7 @@ const REPEAT_AFTER: Duration = Duration::from_secs(1);
 
 /// Where the approvals are, and who asks.
 #[derive(Debug, Args)]
-pub(super) struct Connection {
+pub(in crate::cli) struct Connection {
     /// The server: `host:port`, `http://host:port` or `unix:/path`.
     #[arg(
         long,
@@ -52,7 +52,18 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Connects.
-    pub(super) async fn open(&self) -> anyhow::Result<Session> {
+    pub(in crate::cli) async fn open(&self) -> anyhow::Result<Session> {
+        let (channel, authorization) = self.dial().await?;
+        Ok(Session {
+            client: ApprovalServiceClient::new(channel),
+            authorization,
+        })
+    }
+
+    /// Connects, for a client of another service. Answers the credential to send with each call, too.
+    pub(in crate::cli) async fn dial(
+        &self,
+    ) -> anyhow::Result<(Channel, Option<MetadataValue<Ascii>>)> {
         let authorization = match (&self.login, &self.token_file) {
             (Some(_), Some(_)) => bail!(
                 "both a login (`--as`, COUNTERSIGN_LOGIN) and a file with a credential (`--token-file`, COUNTERSIGN_TOKEN_FILE) are \
@@ -62,15 +73,11 @@ impl Connection {
             (None, Some(path)) => Some(bearer(&read_token(path)?)?),
             (None, None) => None,
         };
-        let channel = client::connect(&self.server).await?;
-        Ok(Session {
-            client: ApprovalServiceClient::new(channel),
-            authorization,
-        })
+        Ok((client::connect(&self.server).await?, authorization))
     }
 
     /// Says what to do if nobody is named.
-    pub(super) fn require_person(&self) -> anyhow::Result<()> {
+    pub(in crate::cli) fn require_person(&self) -> anyhow::Result<()> {
         if self.login.is_none() && self.token_file.is_none() {
             bail!(
                 "who votes? Name the file with your credential: `--token-file FILE` or COUNTERSIGN_TOKEN_FILE; on a server with \
@@ -116,12 +123,12 @@ impl Session {
     }
 
     /// The client, for one call.
-    pub(super) fn client(&self) -> ApprovalServiceClient<Channel> {
+    pub(in crate::cli) fn client(&self) -> ApprovalServiceClient<Channel> {
         self.client.clone()
     }
 
     /// A call with the credential.
-    pub(super) fn request<T>(&self, message: T) -> Request<T> {
+    pub(in crate::cli) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(authorization) = &self.authorization {
             let metadata = request.metadata_mut();
@@ -131,7 +138,7 @@ impl Session {
     }
 
     /// Reads an approval.
-    pub(super) async fn get(&self, id: &str) -> anyhow::Result<Approval> {
+    pub(in crate::cli) async fn get(&self, id: &str) -> anyhow::Result<Approval> {
         let request = self.request(GetApprovalRequest { id: id.to_owned() });
         let response = self.client().get_approval(request).await;
         let response = response.map_err(|status| failure(&status))?;
@@ -140,7 +147,7 @@ impl Session {
 }
 
 /// The approval that every answer carries.
-pub(super) fn there(approval: Option<Approval>) -> anyhow::Result<Approval> {
+pub(in crate::cli) fn there(approval: Option<Approval>) -> anyhow::Result<Approval> {
     approval.context("the server answered without the approval")
 }
 

@@ -8,10 +8,10 @@ use crate::cli::output::visible;
 /// The server understood, and says no: the approval or the person is not what the call needs.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Refused(String);
+pub(in crate::cli) struct Refused(String);
 
 /// A status as an error: [`Refused`] if asking again could not help.
-pub(super) fn failure(status: &Status) -> anyhow::Error {
+pub(in crate::cli) fn failure(status: &Status) -> anyhow::Error {
     let details = status.get_error_details();
     let reason = details.error_info().map_or_else(
         || format!("{:?}", status.code()),

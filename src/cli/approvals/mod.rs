@@ -24,12 +24,11 @@ use crate::cli::output::complain;
 use crate::cli::report::Format;
 use crate::cli::runtime::in_runtime;
 
-use connection::Connection;
-use failure::Refused;
-
 pub(super) use clock::WallClock;
-pub(super) use connection::{Session, fresh_key, twice};
+pub(super) use connection::{Connection, Session, fresh_key, twice};
+pub(super) use failure::{Refused, failure};
 pub(super) use follow::{follow, version_line};
+pub(super) use sheet::{Sheet, table};
 pub(super) use words::{approvers, progress, status_word};
 
 #[derive(Debug, Args)]

@@ -10,14 +10,14 @@ const LABEL: usize = 20;
 
 /// A page under way. Every text that is put on it is made visible first; styles are for whole lines.
 #[derive(Debug)]
-pub(super) struct Sheet {
+pub(in crate::cli) struct Sheet {
     width: usize,
     lines: Vec<String>,
 }
 
 impl Sheet {
     /// An empty page of so many columns.
-    pub(super) fn new(width: usize) -> Self {
+    pub(in crate::cli) fn new(width: usize) -> Self {
         Self {
             width,
             lines: Vec::new(),
@@ -25,30 +25,30 @@ impl Sheet {
     }
 
     /// A paragraph in one style.
-    pub(super) fn paragraph(&mut self, style: &str, text: &str) {
+    pub(in crate::cli) fn paragraph(&mut self, style: &str, text: &str) {
         let lines = wrap(&visible(text), self.width);
         self.lines
             .extend(lines.iter().map(|line| styled(style, line)));
     }
 
     /// A line of our own that is to be copied, so it is not wrapped.
-    pub(super) fn command(&mut self, label: &str, words: &str) {
+    pub(in crate::cli) fn command(&mut self, label: &str, words: &str) {
         self.put(label, &[visible_line(words)]);
     }
 
     /// An empty line.
-    pub(super) fn gap(&mut self) {
+    pub(in crate::cli) fn gap(&mut self) {
         self.lines.push(String::new());
     }
 
     /// A text behind its label.
-    pub(super) fn field(&mut self, label: &str, text: &str) {
+    pub(in crate::cli) fn field(&mut self, label: &str, text: &str) {
         let lines = wrap(&visible_line(text), self.inner());
         self.put(label, &lines);
     }
 
     /// Names with their values behind a label, aligned; a dash begins each, so that no wrapped line can pose as another one.
-    pub(super) fn facts<'a>(
+    pub(in crate::cli) fn facts<'a>(
         &mut self,
         label: &str,
         facts: impl IntoIterator<Item = (&'a str, &'a str)>,
@@ -68,7 +68,7 @@ impl Sheet {
     }
 
     /// Texts behind a label, each begun by a dash.
-    pub(super) fn items(&mut self, label: &str, items: impl IntoIterator<Item = String>) {
+    pub(in crate::cli) fn items(&mut self, label: &str, items: impl IntoIterator<Item = String>) {
         let mut table = bare(self.inner());
         for item in items {
             table.add_row(["-".to_owned(), visible_line(&item)]);
@@ -81,14 +81,14 @@ impl Sheet {
     }
 
     /// Somebody's own words: a bar begins every line of them.
-    pub(super) fn quote(&mut self, label: &str, text: &str) {
+    pub(in crate::cli) fn quote(&mut self, label: &str, text: &str) {
         let lines = wrap(&visible(text), self.inner().saturating_sub(2));
         let quoted: Vec<String> = lines.iter().map(|line| format!("│ {line}")).collect();
         self.put(label, &quoted);
     }
 
     /// The page.
-    pub(super) fn finish(self) -> String {
+    pub(in crate::cli) fn finish(self) -> String {
         let lines: Vec<&str> = self.lines.iter().map(|line| line.trim_end()).collect();
         lines.join("\n")
     }
@@ -106,7 +106,7 @@ impl Sheet {
 }
 
 /// A table with a heading; the columns that people copy from are never wrapped.
-pub(super) fn table(
+pub(in crate::cli) fn table(
     width: usize,
     heading: &[&str],
     rows: Vec<Vec<String>>,

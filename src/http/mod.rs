@@ -1,0 +1,8 @@
+//! What operators read over HTTP: the logs as static files, for monitors that keep or compare them.
+//!
+//! Place: floor 3, beside `grpc`; reads through the port [`crate::usecase::audit_reading::LogLibrary`].
+//! Never: a credential, a write, a record of who reads: whoever reaches the operators' port reads the logs, and nothing notes it.
+
+mod tiles;
+
+pub use tiles::router;
