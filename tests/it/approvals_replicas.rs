@@ -369,3 +369,28 @@ fn a_replica_with_other_keys_does_not_start() {
     assert!(error.contains("control.key"), "{error}");
     drop(one);
 }
+
+#[test]
+fn keys_are_replaced_one_replica_after_the_other() {
+    let Some(database) = Database::create() else {
+        return;
+    };
+    let (one, other) = (database.serve(), database.serve());
+    let keys = [&one, &other].map(|server| server.folder.beside("audit/keys"));
+    AuditKeys::add(&keys[0]).unwrap();
+    fs::copy(keys[0].join("control.key"), keys[1].join("control.key")).unwrap();
+    // The one with the new key serves for a while beside the other, which knows the old key only and may hold the lease.
+    let one = database.serve_from(one.into_folder());
+    let opened = one.open(deployment());
+    std::thread::sleep(Duration::from_millis(2_500));
+    let other = database.serve_from(other.into_folder());
+    other.approve("yuki", &opened);
+    std::thread::sleep(Duration::from_millis(1_500));
+    let places = [one, other].map(Pdp::into_folder);
+    let folders = places.each_ref().map(|folder| folder.beside("audit"));
+    let folders = folders.each_ref().map(|folder| folder.to_str().unwrap());
+    countersign(&["audit", "verify", folders[0], folders[1]]).expect(0, "4 stopped");
+    let newest = AuditKeys::read(&keys[0]).unwrap().control.pop().unwrap();
+    let newest = newest.verifier().to_string();
+    countersign(&["audit", "verify", "--key", &newest, folders[0], folders[1]]).expect(0, "intact");
+}
