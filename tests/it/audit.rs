@@ -34,6 +34,11 @@ impl Audited {
     }
 
     fn serve(&mut self) {
+        self.served = Some(Served::spawn(&mut self.to_serve()));
+    }
+
+    /// The server, not started yet.
+    fn to_serve(&self) -> Command {
         let policies = self.folder.path();
         let mut serve = command(&[
             "serve",
@@ -43,10 +48,8 @@ impl Audited {
             "--policies",
             policies.to_str().unwrap(),
         ]);
-        for (name, value) in self.environment() {
-            serve.env(name, value);
-        }
-        self.served = Some(Served::spawn(&mut serve));
+        serve.envs(self.environment());
+        serve
     }
 
     fn environment(&self) -> Vec<(&'static str, String)> {
@@ -277,19 +280,7 @@ fn a_database_that_was_set_back_stops_all_decisions() {
         fs::remove_file(database.with_extension(extension)).ok();
     }
     fs::copy(&kept, &database).unwrap();
-    let policies = audited.folder.path();
-    let mut serve = command(&[
-        "serve",
-        "--dev",
-        "--listen",
-        "127.0.0.1:0",
-        "--policies",
-        policies.to_str().unwrap(),
-    ]);
-    for (name, value) in audited.environment() {
-        serve.env(name, value);
-    }
-    run(&mut serve, "").expect(2, "set back");
+    run(&mut audited.to_serve(), "").expect(2, "set back");
 }
 
 #[test]
@@ -319,19 +310,7 @@ fn keys_are_replaced_without_a_gap() {
         0
     );
     fs::remove_file(Path::new(audit).join("keys/control.key")).unwrap();
-    let policies = audited.folder.path();
-    let mut serve = command(&[
-        "serve",
-        "--dev",
-        "--listen",
-        "127.0.0.1:0",
-        "--policies",
-        policies.to_str().unwrap(),
-    ]);
-    for (name, value) in audited.environment() {
-        serve.env(name, value);
-    }
-    run(&mut serve, "").expect(2, "put the file back");
+    run(&mut audited.to_serve(), "").expect(2, "put the file back");
 }
 
 #[test]
@@ -425,10 +404,8 @@ fn a_full_disk_denies_and_room_is_all_it_takes() {
         .stderr(Stdio::piped())
         .env_clear()
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
-    for (name, value) in audited.environment() {
-        serve.env(name, value);
-    }
     serve
+        .envs(audited.environment())
         .env("COUNTERSIGN_AUDIT__PATH", disk.join("audit"))
         .env("DISK", &disk)
         .env("OUTSIDE", &outside);
@@ -503,18 +480,7 @@ fn noise(seed: u64) -> String {
 #[test]
 fn two_servers_do_not_share_a_folder() {
     let audited = Audited::start();
-    let policies = audited.folder.path();
-    let mut second = command(&[
-        "serve",
-        "--dev",
-        "--listen",
-        "127.0.0.1:0",
-        "--policies",
-        policies.to_str().unwrap(),
-    ]);
-    for (name, value) in audited.environment() {
-        second.env(name, value);
-    }
+    let mut second = audited.to_serve();
     second.env(
         "COUNTERSIGN_APPROVALS__PATH",
         audited.folder.beside("other.sqlite"),
