@@ -30,7 +30,7 @@ BUNDLE, BUNDLE_LEVEL = 256, 8
 MAX_RECORD, MAX_BUNDLE, MAX_FILE, MAX_TAR = 1 << 24, 1 << 28, 1 << 30, 1 << 36
 MAX_FINDINGS = 1000
 SILENCE = 120_000_000  # Microseconds: a replica that runs is heard of within them.
-NEWER, LAST_KIND = "newer version", 13
+NEWER, LAST_KIND = "newer version", 14
 
 # ---- What is found ----
 
@@ -665,7 +665,7 @@ class Control:
             record = Message(leaf)
             check_version(record)
             name, what = record.which(CONTROL)
-            need(not {2, 3} & record.fields.keys(), "a decision in the control log", "not a record")
+            need(not {2, 3, 14} & record.fields.keys(), "a decision in the control log", "not a record")
             need(name == "key_added" or bool(self.keys), "the log does not begin with a key", "key chain")
             at, incarnation = record.signed(1), what.text(1)
             if at < self.last_at:
@@ -826,10 +826,10 @@ def verify_decision(report: Report, log: Log, incarnation: str, control: Control
             record = Message(leaf)
             signed_at = max(signed_at, record.signed(1)) if index + 1 == last_signed else signed_at
             check_version(record)
-            name, what = record.which({2: "decision", 3: "gap"})
+            name, what = record.which({2: "decision", 3: "gap", 14: "refused"})
             need(not CONTROL.keys() & record.fields.keys(), "a record of the control log", "not a record")
             counts["lost"] += sum(what.number(each) for each in (3, 4, 5)) if name == "gap" else 0
-            counts["decisions"] += name == "decision"
+            counts["decisions"] += name in {"decision", "refused"}
             if name == "decision" and what.number(51):
                 control.back(what, record.signed(1), index < covered)
             elif name == "decision":

@@ -3,7 +3,9 @@
 //! What a decision says of itself (`verdict`) is the same for every request that gets it, so it is encoded once and kept with it.
 //! INVARIANT (one-record): what `write` appends decodes to one `Record` with a `Decision`.
 
-use crate::model::{Decided, Decision, DenyReason, Mode, Outcome, PolicyVersion, Request};
+use crate::model::{
+    Decided, Decision, DenyReason, Mode, Outcome, PolicyVersion, Request, TraceContext,
+};
 
 use super::control_record::NOT_RECORDED;
 use super::encode::Fields;
@@ -43,8 +45,10 @@ pub struct Beside<'a> {
     pub justification: Option<&'a str>,
     /// The caller's labels.
     pub labels: &'a std::collections::BTreeMap<String, String>,
-    /// The trace that the call belongs to.
-    pub trace_id: Option<[u8; 16]>,
+    /// The span that the call was made from.
+    pub trace: Option<TraceContext>,
+    /// Whether `on_behalf_of` is what the caller's credential says.
+    pub is_chain_verified: bool,
     /// Whether the caller will act on the answer.
     pub mode: Mode,
 }
@@ -58,7 +62,8 @@ impl<'a> Beside<'a> {
             request_id: request.request_id.as_deref(),
             justification: request.justification.as_deref(),
             labels: &request.labels,
-            trace_id: request.trace_id,
+            trace: request.trace,
+            is_chain_verified: request.is_chain_verified,
             mode: request.mode,
         }
     }
@@ -205,7 +210,8 @@ fn write_request(fields: &mut Fields<'_>, facts: &DecisionFacts<'_>, redactor: &
             entry.text(2, value);
         });
     }
-    if let Some(trace) = &beside.trace_id {
-        fields.bytes(31, trace);
+    if let Some(trace) = &beside.trace {
+        fields.bytes(31, &trace.trace_id);
     }
+    fields.flag(32, beside.is_chain_verified);
 }

@@ -15,6 +15,7 @@ pub mod proof;
 pub mod proto;
 mod record_values;
 pub mod redaction;
+pub mod refusal_record;
 pub mod story;
 pub mod tile;
 pub mod tree;

@@ -180,7 +180,7 @@ fn a_lost_log_may_be_longer_than_was_known() {
 
 #[test]
 fn a_record_of_a_later_version_is_incomplete() {
-    let cluster = with(4, vec![8, 1, (14 << 3) | 2, 1, 0]);
+    let cluster = with(4, vec![8, 1, (15 << 3) | 2, 1, 0]);
     let folder = tempfile::tempdir().unwrap();
     let found = report(&cluster.write(folder.path()), Given::default());
     assert_eq!(found.verdict(), Severity::Incomplete, "{:?}", grave(&found));

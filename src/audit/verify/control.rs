@@ -209,7 +209,7 @@ impl<'a> ControlCheck<'a> {
     fn take(&mut self, place: Place<'_>, at_us: i64, what: &What, findings: &mut Findings) {
         let facts = &mut self.facts;
         match what {
-            What::Decision(_) | What::Gap(_) => {
+            What::Decision(_) | What::Gap(_) | What::CallRefused(_) => {
                 let says = "a record of a decision log is in the control log";
                 findings.add(place.finding(Kind::RecordMisplaced, says));
             }

@@ -44,6 +44,7 @@ pub struct DecisionCheck<'a> {
     span: Span,
     first: u64,
     decisions: u64,
+    refused: u64,
     lost: u64,
 }
 
@@ -88,6 +89,7 @@ impl<'a> DecisionCheck<'a> {
             span: Span::default(),
             first: 0,
             decisions: 0,
+            refused: 0,
             lost: 0,
         }
     }
@@ -165,6 +167,7 @@ impl<'a> DecisionCheck<'a> {
                 );
                 findings.add(self.at(index, Kind::Gap, says));
             }
+            What::Refused => self.refused = self.refused.saturating_add(1),
             What::Control => {
                 let says = "a record of the control log is in a decision log";
                 findings.add(self.at(index, Kind::RecordMisplaced, says));
@@ -268,10 +271,11 @@ impl<'a> DecisionCheck<'a> {
             && first == 0
         {
             let kept = accepted.checked_sub(lost);
-            if kept != Some(self.decisions) || lost != self.lost {
+            let recorded = self.decisions.saturating_add(self.refused);
+            if kept != Some(recorded) || lost != self.lost {
                 let says = format!(
-                    "{accepted} decisions were answered and {lost} declared lost, but the log holds {} and declares {} lost",
-                    self.decisions, self.lost
+                    "{accepted} calls were decided or refused and {lost} declared lost, but the log holds {recorded} and declares {} lost",
+                    self.lost
                 );
                 findings.add(finding(Kind::CountsDiffer, says));
             }

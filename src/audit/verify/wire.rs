@@ -5,7 +5,7 @@
 use crate::audit::proto;
 
 /// The last kind of record that this version knows: the tag of its field.
-const LAST_KIND: u64 = 13;
+const LAST_KIND: u64 = 14;
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,8 @@ pub(super) struct RecordLook<'a> {
 pub(super) enum What<'a> {
     Decision(DecisionLook<'a>),
     Gap(GapLook),
+    /// A call that was turned away: nothing was decided.
+    Refused,
     /// A record that belongs into the control log.
     Control,
     /// A record of a kind that only newer versions know.
@@ -135,6 +137,7 @@ impl<'a> RecordLook<'a> {
         let what = match found.ok_or(NotAMessage)? {
             (2, bytes) => What::Decision(decision(bytes)?),
             (3, bytes) => What::Gap(gap(bytes)?),
+            (14, _) => What::Refused,
             (..=LAST_KIND, _) => What::Control,
             _ => What::Newer,
         };
@@ -227,9 +230,9 @@ mod tests {
 
     #[test]
     fn a_kind_of_later_is_no_damage() {
-        let look = RecordLook::read(&[8, 1, (14 << 3) | 2, 1, 0]).unwrap();
+        let look = RecordLook::read(&[8, 1, (15 << 3) | 2, 1, 0]).unwrap();
         assert_eq!(look.what, What::Newer);
-        assert!(RecordLook::read(&[8, 1, 14 << 3, 1]).is_err());
+        assert!(RecordLook::read(&[8, 1, 15 << 3, 1]).is_err());
     }
 
     #[test]
