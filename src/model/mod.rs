@@ -27,6 +27,7 @@ mod redaction;
 mod request;
 mod rule;
 mod status;
+mod trace_context;
 mod value;
 
 pub use decision::{
@@ -41,4 +42,5 @@ pub use redaction::{NotAPath, Redaction, RedactionNode, Redactions};
 pub use request::{Mode, Request, RequestFault, RequestProblem};
 pub use rule::{Quorum, Rule, RuleRequirement, Seat};
 pub use status::{LoadAttempt, PolicySetInfo, PolicyVersion};
+pub use trace_context::TraceContext;
 pub use value::{Record, Value};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{EntityDescription, EntityRef, Record};
+use super::{EntityDescription, EntityRef, Record, TraceContext};
 
 /// Whether a request may have effects beyond its answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,9 +48,12 @@ pub struct Request {
     pub min_policy_version: Option<String>,
     /// Copied to the log, never read by policies.
     pub labels: BTreeMap<String, String>,
-    /// The trace that the call belongs to. Part of the call, not of what is asked.
-    #[serde(skip)]
-    pub trace_id: Option<[u8; 16]>,
+    /// Whether the caller's credential says for whom it acts; otherwise `on_behalf_of` is the caller's word.
+    #[serde(default)]
+    pub is_chain_verified: bool,
+    /// The span that the call was made from. Part of the call, not of what is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trace: Option<TraceContext>,
 }
 
 impl Request {
@@ -93,7 +96,8 @@ impl Request {
             justification: None,
             min_policy_version: None,
             labels: BTreeMap::new(),
-            trace_id: None,
+            is_chain_verified: false,
+            trace: None,
         }
     }
 }

@@ -43,7 +43,7 @@ impl DeliveryRow {
     }
 
     /// Whether something is left to tell, and not given up.
-    fn is_unfinished(&self) -> bool {
+    pub(super) fn is_unfinished(&self) -> bool {
         self.posted_version < self.desired_version && !self.is_dead
     }
 

@@ -92,6 +92,16 @@ impl ActiveSnapshot {
         }
     }
 
+    /// Whether the index was switched off because it disagreed with the full evaluation.
+    pub fn is_index_distrusted(&self) -> bool {
+        self.engine() == Engine::Full
+    }
+
+    /// How many decisions are kept, and about how many bytes they take.
+    pub fn cache_size(&self) -> (u64, u64) {
+        self.cache.size()
+    }
+
     /// Switches the index off for the rest of this snapshot's life.
     pub(super) fn distrust_index(&self) {
         self.index_disagreed.store(true, Ordering::Relaxed);

@@ -16,6 +16,7 @@ use crate::approval::{
     Approval, ApprovalId, ControlRecord, Digest, Event, Opening, Refusal, Status,
 };
 
+use super::observing::ApprovalSigns;
 use super::ports::PortFuture;
 
 /// How long a command key is remembered at least: longer than any caller retries.
@@ -292,6 +293,9 @@ pub trait ApprovalStore: fmt::Debug + Send + Sync {
         ttl: Duration,
         now: Timestamp,
     ) -> PortFuture<'_, Result<Option<u64>, StoreError>>;
+
+    /// How many approvals wait, and how telling people keeps up.
+    fn signs(&self, now: Timestamp) -> PortFuture<'_, Result<ApprovalSigns, StoreError>>;
 
     /// Forgets command keys older than [`COMMAND_MEMORY`]. Answers how many.
     fn forget_commands(&self, now: Timestamp) -> PortFuture<'_, Result<u64, StoreError>>;

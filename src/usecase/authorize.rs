@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
+use tokio::sync::Semaphore;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::approval::ApprovalId;
 use crate::audit::decision_record::{self, Evaluation};
@@ -123,6 +125,7 @@ pub struct Authorizer {
     recorder: Option<Recorder>,
     clock: Arc<dyn Clock>,
     settings: AuthorizerSettings,
+    explaining: Semaphore,
 }
 
 impl Authorizer {
@@ -142,6 +145,7 @@ impl Authorizer {
             recorder: None,
             clock,
             settings,
+            explaining: Semaphore::new(1),
         }
     }
 
@@ -261,7 +265,8 @@ impl Authorizer {
                 self.check_recorder()?;
                 let asked = request.clone();
                 let part = Box::pin(self.ask(&active, &decision, asked, action)).await?;
-                let authorized = authorized(&active, decision, part, self.clock.now());
+                let authorized =
+                    authorized(&active, decision, part, (evaluation, self.clock.now()));
                 self.record_durably(authorized, &request, evaluation).await
             }
             Wait::Record(authorized, record) => match &self.recorder {
@@ -336,7 +341,7 @@ impl Authorizer {
             (Outcome::RequireApproval(_) | Outcome::Allow | Outcome::Deny(_), _) => {}
         }
         let now = self.clock.now();
-        let authorized = authorized(active, decision, ApprovalPart::None, now);
+        let authorized = authorized(active, decision, ApprovalPart::None, (evaluation, now));
         let Some(recorder) = &self.recorder else {
             return Step::Done(authorized);
         };
@@ -385,7 +390,12 @@ impl Authorizer {
         let redeemed = approvals.redeem(&active, &id, request.clone()).await?;
         let evaluation = self.evaluated(&redeemed.decided, since);
         let decision = Arc::new(CachedDecision::unkept(redeemed.decided, request.clone()));
-        let authorized = authorized(&active, decision, redeemed.part, self.clock.now());
+        let authorized = authorized(
+            &active,
+            decision,
+            redeemed.part,
+            (evaluation, self.clock.now()),
+        );
         let decision_id = spent_by(&authorized.approval).unwrap_or(authorized.decision_id);
         let authorized = Authorized {
             decision_id,
@@ -413,8 +423,15 @@ impl Authorizer {
         let now = self.clock.now();
         let snapshot = Arc::clone(&active.snapshot);
         let asked = request.clone();
-        // Explaining looks at every permit, which is no work for a serving thread.
-        let explanation = tokio::task::spawn_blocking(move || explain(&snapshot, asked, now))
+        // Explaining looks at every permit, which is no work for a serving thread. One at a time: others wait for the same threads to
+        // vote and to redeem.
+        let _turn = self
+            .explaining
+            .acquire()
+            .await
+            .map_err(|_| AuthorizeError::EvaluationLost)?;
+        let explaining = tokio::task::spawn_blocking(move || explain(&snapshot, asked, now));
+        let explanation = AbortOnDropHandle::new(explaining)
             .await
             .map_err(|_| AuthorizeError::EvaluationLost)??;
         let decision = Arc::new(CachedDecision::unkept(explanation.decided.clone(), request));
@@ -423,6 +440,7 @@ impl Authorizer {
             active,
             decision,
             approval: ApprovalPart::None,
+            evaluation: Evaluation::default(),
             is_unlogged: false,
         };
         Ok((authorized, explanation))

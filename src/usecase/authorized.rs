@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::approval::State;
+use crate::audit::decision_record::Evaluation;
 use crate::model::{Decided, Decision};
 
 use super::active::ActiveSnapshot;
@@ -24,6 +25,8 @@ pub struct Authorized {
     pub decision: Arc<CachedDecision>,
     /// What an approval adds to it.
     pub approval: ApprovalPart,
+    /// How it was made.
+    pub evaluation: Evaluation,
     /// Whether the decision is not in the audit log, but only counted there.
     pub is_unlogged: bool,
 }
@@ -53,13 +56,14 @@ pub(super) fn authorized(
     active: &Arc<ActiveSnapshot>,
     decision: Arc<CachedDecision>,
     approval: ApprovalPart,
-    now: Timestamp,
+    (evaluation, now): (Evaluation, Timestamp),
 ) -> Authorized {
     Authorized {
         decision_id: new_id(now),
         active: Arc::clone(active),
         decision,
         approval,
+        evaluation,
         is_unlogged: false,
     }
 }

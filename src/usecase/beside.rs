@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::audit::decision_record;
-use crate::model::{EntityRef, Mode, Request};
+use crate::model::{EntityRef, Mode, Request, TraceContext};
 use crate::policy::Prepared;
 
 /// The parts of a request that no policy reads. They stay out of the cache; an approval needs them.
@@ -14,7 +14,8 @@ pub(super) struct Beside {
     request_id: Option<String>,
     justification: Option<String>,
     labels: BTreeMap<String, String>,
-    trace_id: Option<[u8; 16]>,
+    trace: Option<TraceContext>,
+    is_chain_verified: bool,
     mode: Mode,
 }
 
@@ -26,7 +27,8 @@ impl Beside {
             request_id: request.request_id.take(),
             justification: request.justification.take(),
             labels: std::mem::take(&mut request.labels),
-            trace_id: request.trace_id.take(),
+            trace: request.trace.take(),
+            is_chain_verified: request.is_chain_verified,
             mode: request.mode,
         }
     }
@@ -38,7 +40,8 @@ impl Beside {
             request_id: self.request_id,
             justification: self.justification,
             labels: self.labels,
-            trace_id: self.trace_id,
+            trace: self.trace,
+            is_chain_verified: self.is_chain_verified,
             ..prepared.into_request()
         }
     }
@@ -56,7 +59,8 @@ impl Beside {
             request_id: self.request_id.as_deref(),
             justification: self.justification.as_deref(),
             labels: &self.labels,
-            trace_id: self.trace_id,
+            trace: self.trace,
+            is_chain_verified: self.is_chain_verified,
             mode: self.mode,
         }
     }

@@ -160,6 +160,11 @@ impl DecisionCache {
         }
     }
 
+    /// How many entries there are, and about how many bytes they take.
+    pub(super) fn size(&self) -> (u64, u64) {
+        (self.back.entry_count(), self.back.weighted_size())
+    }
+
     /// The decision kept under `key`.
     pub(super) fn get(&self, key: &[u8]) -> Option<Arc<CachedDecision>> {
         let hash = self.hasher.hash_one(key);

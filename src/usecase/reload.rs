@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwapOption;
+use jiff::Timestamp;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::watch;
 
@@ -67,6 +68,19 @@ pub enum PolicyEvent {
     },
 }
 
+/// How loads have gone since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadCounts {
+    /// Other policies came into force.
+    pub activated: u64,
+    /// What was in force already was found again.
+    pub unchanged: u64,
+    /// What was found cannot be used.
+    pub rejected: u64,
+    /// When what was found was last what is in force.
+    pub last_good: Option<Timestamp>,
+}
+
 /// Loads policies and keeps track of how that went.
 #[derive(Debug)]
 pub struct Reloader {
@@ -82,6 +96,7 @@ pub struct Reloader {
     /// One reload at a time.
     turn: Mutex<()>,
     activations: watch::Sender<u64>,
+    counts: Mutex<LoadCounts>,
     events: Option<UnboundedSender<PolicyEvent>>,
 }
 
@@ -104,6 +119,7 @@ impl Reloader {
             retired: Mutex::new(Vec::new()),
             turn: Mutex::new(()),
             activations: watch::Sender::new(0),
+            counts: Mutex::default(),
             events: None,
         }
     }
@@ -149,9 +165,30 @@ impl Reloader {
             self.drop_retired();
             outcome
         });
-        outcome.unwrap_or_else(|error| {
+        let outcome = outcome.unwrap_or_else(|error| {
             self.reject(None, vec![PolicyProblem::error("", error.to_string())])
-        })
+        });
+        self.count(&outcome);
+        outcome
+    }
+
+    /// How loads have gone since the start.
+    pub fn counts(&self) -> LoadCounts {
+        *self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn count(&self, outcome: &ReloadOutcome) {
+        let now = self.clock.now();
+        let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = match outcome {
+            ReloadOutcome::Activated => &mut counts.activated,
+            ReloadOutcome::Unchanged => &mut counts.unchanged,
+            ReloadOutcome::Rejected(_) => &mut counts.rejected,
+        };
+        *count = count.saturating_add(1);
+        if !matches!(outcome, ReloadOutcome::Rejected(_)) {
+            counts.last_good = Some(now);
+        }
     }
 
     fn load_and_swap(&self) -> ReloadOutcome {

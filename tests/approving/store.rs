@@ -10,6 +10,7 @@ use countersign::usecase::approval_store::{
     Applied, ApplyCommand, ApprovalFilter, ApprovalPage, ApprovalStore, Delivery, DeliveryOutcome,
     DeliveryState, ListCursor, OpenCommand, Opened, StoreError, StoredRecord,
 };
+use countersign::usecase::observing::ApprovalSigns;
 use countersign::usecase::ports::PortFuture;
 use jiff::Timestamp;
 use tokio::sync::broadcast;
@@ -101,6 +102,10 @@ impl FaultyStore {
 }
 
 impl ApprovalStore for FaultyStore {
+    fn signs(&self, now: Timestamp) -> PortFuture<'_, Result<ApprovalSigns, StoreError>> {
+        self.inner.signs(now)
+    }
+
     fn open(
         &self,
         command: OpenCommand,

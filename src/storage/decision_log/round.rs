@@ -38,10 +38,10 @@ impl Round {
         buffers.exchange(&mut self.buffers);
         self.gap = gap.map(|gap| {
             tracing::warn!(
-                log.allowed = gap.allowed,
-                log.denied = gap.denied,
-                log.approval_required = gap.approval_required,
-                log.reason = gap.reason,
+                decision_log.allowed = gap.allowed,
+                decision_log.denied = gap.denied,
+                decision_log.approval_required = gap.approval_required,
+                decision_log.reason = gap.reason,
                 "decisions were answered without a record",
             );
             DeclaredGap {

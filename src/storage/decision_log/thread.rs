@@ -87,9 +87,9 @@ impl LogSummary {
         // INVARIANT (nothing-vanishes)
         if self.logged.checked_add(self.lost) != Some(self.accepted) {
             tracing::error!(
-                log.accepted = self.accepted,
-                log.logged = self.logged,
-                log.lost = self.lost,
+                decision_log.accepted = self.accepted,
+                decision_log.logged = self.logged,
+                decision_log.lost = self.lost,
                 "decisions were answered that are neither in the log nor counted as lost",
             );
         }

@@ -168,9 +168,9 @@ impl DecisionLogWriter {
             reason: error.to_string(),
         };
         tracing::error!(
-            log.incarnation = failed.head.incarnation,
-            log.size = failed.head.size,
-            log.reason = failed.reason,
+            decision_log.incarnation = failed.head.incarnation,
+            decision_log.size = failed.head.size,
+            decision_log.reason = failed.reason,
             "the decision log has failed; another one is opened",
         );
         self.shared.fail(&failed);
@@ -205,7 +205,7 @@ impl DecisionLogWriter {
         match opened {
             Ok(sink) => {
                 tracing::info!(
-                    log.incarnation = sink.head().incarnation,
+                    decision_log.incarnation = sink.head().incarnation,
                     "another decision log is open"
                 );
                 self.stage = Stage::Writing(sink);
@@ -214,7 +214,7 @@ impl DecisionLogWriter {
                 self.has_grown = false;
             }
             Err(error) => {
-                tracing::warn!(log.reason = %error, "no other decision log can be opened yet");
+                tracing::warn!(decision_log.reason = %error, "no other decision log can be opened yet");
             }
         }
     }
@@ -267,8 +267,8 @@ impl DecisionLogWriter {
         let undeclared = records.saturating_add(declarations);
         if undeclared > 0 {
             tracing::error!(
-                log.abandoned = records,
-                log.undeclared = undeclared,
+                decision_log.abandoned = records,
+                decision_log.undeclared = undeclared,
                 "decisions were answered that no decision log could be found for",
             );
         }
@@ -284,7 +284,7 @@ impl DecisionLogWriter {
         let closed = sink.checkpoint().and_then(|()| sink.close());
         closed
             .inspect_err(|error| {
-                tracing::error!(log.reason = %error, "the decision log could not be closed");
+                tracing::error!(decision_log.reason = %error, "the decision log could not be closed");
             })
             .ok()
     }

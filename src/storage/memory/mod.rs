@@ -18,12 +18,13 @@ use crate::usecase::approval_store::{
     DeliveryOutcome, DeliveryState, ListCursor, OpenCommand, Opened, StoreError, StoredRecord,
 };
 use crate::usecase::control_log::{PlainRecords, RecordEncoder};
+use crate::usecase::observing::ApprovalSigns;
 use crate::usecase::ports::PortFuture;
 
 use self::control::{EMPTY_RECORD, KeptLog};
 use crate::storage::approval_rows::{
     Columns, DENIALS_LOOKED_AT, Plan, Step, cursor_behind, denied_after, forgotten_before, micros,
-    opened_after, plan_event, plan_opening, requester_of, rows_at_once, whole_micros,
+    moment, opened_after, plan_event, plan_opening, requester_of, rows_at_once, whole_micros,
 };
 use crate::storage::delivery_rows::{DeliveryRow, LeaseRow, lease_for};
 
@@ -287,6 +288,31 @@ impl MemoryStore {
         due.into_iter().map(|(_, id)| id).collect()
     }
 
+    fn counted(&self, now: Timestamp) -> ApprovalSigns {
+        let kept = self.kept();
+        let standing = |status: Status| {
+            kept.approvals.values().filter(move |approval| {
+                let columns = Columns::of(approval);
+                let is_live = columns.deadline_us.is_some_and(|at| at > micros(now));
+                columns.status == status && is_live
+            })
+        };
+        let deliveries = || kept.deliveries.values().filter(|row| row.is_unfinished());
+        let number = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        ApprovalSigns {
+            pending: number(standing(Status::Pending).count()),
+            approved: number(standing(Status::Approved).count()),
+            oldest_pending: standing(Status::Pending)
+                .map(|each| whole_micros(each.opened))
+                .min(),
+            undelivered: number(deliveries().count()),
+            oldest_undelivered: deliveries()
+                .filter(|row| row.due_us <= micros(now))
+                .filter_map(|row| moment(row.due_us).ok())
+                .min(),
+        }
+    }
+
     fn claimed(&self, limit: u32, lease: Duration, now: Timestamp) -> Vec<Delivery> {
         let mut kept = self.kept();
         let mut due: Vec<_> = kept
@@ -360,6 +386,10 @@ impl ApprovalStore for MemoryStore {
         limit: u32,
     ) -> PortFuture<'_, Result<Vec<ApprovalId>, StoreError>> {
         ready(self.overdue(whole_micros(now), limit))
+    }
+
+    fn signs(&self, now: Timestamp) -> PortFuture<'_, Result<ApprovalSigns, StoreError>> {
+        ready(self.counted(whole_micros(now)))
     }
 
     fn versions(

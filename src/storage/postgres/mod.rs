@@ -17,6 +17,7 @@ mod lease;
 mod migrate;
 mod read;
 mod session;
+mod signs;
 mod tls;
 mod values;
 
@@ -36,6 +37,7 @@ use crate::usecase::approval_store::{
     DeliveryState, ListCursor, OpenCommand, Opened, StoreError, StoredRecord,
 };
 use crate::usecase::control_log::{PlainRecords, RecordEncoder};
+use crate::usecase::observing::ApprovalSigns;
 use crate::usecase::ports::PortFuture;
 
 pub use config::{PostgresConfig, PostgresTls};
@@ -194,6 +196,10 @@ impl ApprovalStore for PostgresStore {
         limit: u32,
     ) -> PortFuture<'_, Result<Vec<ApprovalId>, StoreError>> {
         self.task(async move |session| read::due(&session, now, limit).await)
+    }
+
+    fn signs(&self, now: Timestamp) -> PortFuture<'_, Result<ApprovalSigns, StoreError>> {
+        self.task(async move |session| signs::signs(&session, now).await)
     }
 
     fn versions(

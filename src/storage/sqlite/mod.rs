@@ -14,6 +14,7 @@ mod outbox;
 mod read;
 mod readers;
 mod rows;
+mod signs;
 mod write;
 mod writer;
 
@@ -30,6 +31,7 @@ use crate::usecase::approval_store::{
     DeliveryState, ListCursor, OpenCommand, Opened, StoreError, StoredRecord,
 };
 use crate::usecase::control_log::{PlainRecords, RecordEncoder};
+use crate::usecase::observing::ApprovalSigns;
 use crate::usecase::ports::PortFuture;
 
 pub use self::evidence::SqliteEvidence;
@@ -145,6 +147,14 @@ impl ApprovalStore for SqliteStore {
         Box::pin(
             self.readers
                 .read(move |connection| read::due(connection, now, limit)),
+        )
+    }
+
+    fn signs(&self, now: Timestamp) -> PortFuture<'_, Result<ApprovalSigns, StoreError>> {
+        let now = whole_micros(now);
+        Box::pin(
+            self.readers
+                .read(move |connection| signs::signs(connection, now)),
         )
     }
 

@@ -51,7 +51,7 @@ impl Approvals {
                 version: None,
                 key: None,
             };
-            let ticked = self.store.apply(command, self.clock.now()).await;
+            let ticked = self.apply(command).await;
             swept = swept.and_then(|count| ticked.map(|_| count));
         }
         swept
@@ -102,7 +102,7 @@ impl Approvals {
                     version: None,
                     key: None,
                 };
-                match self.store.apply(command, self.clock.now()).await {
+                match self.apply(command).await {
                     Ok(Applied::Done(_)) => ended = ended.saturating_add(1),
                     Ok(_) => {}
                     Err(error) => failed = failed.or(Some(error)),
@@ -156,6 +156,8 @@ impl Approvals {
                 .await;
         };
         let told = channels.tell(&delivery, &approval, self.clock.now()).await;
+        let channel = delivery.destination.split(':').next().unwrap_or_default();
+        self.observer.told(channel, told.is_ok());
         let outcome = match told {
             Ok(reference) => DeliveryOutcome::Posted {
                 version: approval.version,

@@ -17,14 +17,16 @@ mod watch;
 mod withdraw;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
 use crate::approval::flood::FloodLimits;
-use crate::approval::{Approval, ApprovalId};
+use crate::approval::{Approval, ApprovalId, Status};
 
 use crate::usecase::ActiveSnapshot;
-use crate::usecase::approval_store::ApprovalStore;
+use crate::usecase::approval_store::{Applied, ApplyCommand, ApprovalStore, StoreError};
+use crate::usecase::observing::{ApprovalSigns, NoObserver, Observer};
 use crate::usecase::ports::Clock;
 
 pub use error::ApprovalsError;
@@ -45,6 +47,7 @@ pub struct Approvals {
     directory: Directory,
     limits: FloodLimits,
     watchers: Watchers,
+    observer: Arc<dyn Observer>,
 }
 
 impl Approvals {
@@ -64,7 +67,36 @@ impl Approvals {
             directory,
             limits,
             watchers,
+            observer: Arc::new(NoObserver),
         }
+    }
+
+    /// The same, seen by `observer`.
+    #[must_use]
+    pub fn observed_by(self, observer: Arc<dyn Observer>) -> Self {
+        Self { observer, ..self }
+    }
+
+    /// How many approvals wait, and how telling people keeps up.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn signs(&self) -> Result<ApprovalSigns, StoreError> {
+        self.store.signs(self.clock.now()).await
+    }
+
+    /// Has an event happen to an approval; an approval that does not wait for votes any more is seen.
+    async fn apply(&self, command: ApplyCommand) -> Result<Applied, StoreError> {
+        let now = self.clock.now();
+        let applied = self.store.apply(command, now).await?;
+        if let Applied::Done(approval) = &applied
+            && let Some(result) = resolution(approval.status())
+        {
+            let waited = now.duration_since(approval.opened);
+            let waited = Duration::try_from(waited).unwrap_or_default();
+            self.observer.resolved(result, waited);
+        }
+        Ok(applied)
     }
 
     /// The policies in force.
@@ -77,5 +109,17 @@ impl Approvals {
             .find(id)
             .await?
             .ok_or_else(|| ApprovalsError::NotFound(id.clone()))
+    }
+}
+
+/// What ended the wait for votes; none where it goes on, or had ended before.
+fn resolution(status: Status) -> Option<&'static str> {
+    match status {
+        Status::Approved => Some("approved"),
+        Status::Denied => Some("denied"),
+        Status::Expired => Some("expired"),
+        Status::Cancelled => Some("cancelled"),
+        Status::Superseded => Some("superseded"),
+        Status::Pending | Status::Redeemed | Status::Revoked | Status::Lapsed => None,
     }
 }

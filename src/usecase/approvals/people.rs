@@ -1,5 +1,7 @@
 //! Which account of the policies a signed-in person has.
 
+use std::collections::BTreeSet;
+
 use crate::approval::{Person, Voter};
 use crate::model::EntityRef;
 use crate::policy::Snapshot;
@@ -8,6 +10,8 @@ use crate::policy::Snapshot;
 #[derive(Clone, Debug)]
 pub struct Directory {
     reviewer_type: String,
+    /// Issuers whose word counts no more.
+    disbelieved: BTreeSet<String>,
 }
 
 impl Directory {
@@ -15,7 +19,20 @@ impl Directory {
     pub fn new(reviewer_type: impl Into<String>) -> Self {
         Self {
             reviewer_type: reviewer_type.into(),
+            disbelieved: BTreeSet::new(),
         }
+    }
+
+    /// The same, where nobody counts whom `issuer` named: votes that were cast on its word are void.
+    #[must_use]
+    pub fn disbelieving(mut self, issuer: impl Into<String>) -> Self {
+        self.disbelieved.insert(issuer.into());
+        self
+    }
+
+    /// Whether `person` is still who they were said to be.
+    pub(super) fn believes(&self, person: &Person) -> bool {
+        !self.disbelieved.contains(&person.issuer)
     }
 
     /// The account of `person`.

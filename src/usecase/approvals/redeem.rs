@@ -157,6 +157,7 @@ impl Approvals {
         };
         let voters: Vec<(EntityRef, EntityRef)> = approval
             .approving_votes()
+            .filter(|vote| self.directory.believes(&vote.voter.person))
             .map(|vote| (vote.voter.canonical.clone(), vote.voter.account.clone()))
             .collect();
         let ask = move |snapshot: &Snapshot| {
@@ -199,11 +200,7 @@ impl Approvals {
             version: Some(approval.version),
             key: None,
         };
-        let applied = self
-            .store
-            .apply(command, self.clock.now())
-            .await
-            .map_err(ApprovalsError::from)?;
+        let applied = self.apply(command).await.map_err(ApprovalsError::from)?;
         let part = match applied {
             Applied::Done(approval) | Applied::Repeated(approval) => {
                 ApprovalPart::Granted(approval)
@@ -229,7 +226,7 @@ impl Approvals {
             version: Some(approval.version),
             key: None,
         };
-        Ok(match self.store.apply(command, self.clock.now()).await? {
+        Ok(match self.apply(command).await? {
             Applied::Done(approval)
             | Applied::Repeated(approval)
             | Applied::Refused(approval, _) => Some(ApprovalPart::Untouched(approval)),

@@ -75,7 +75,7 @@ impl Approvals {
             version: None,
             key,
         };
-        let applied = self.store.apply(command, self.clock.now()).await?;
+        let applied = self.apply(command).await?;
         match fulfilled(&cast.id, applied) {
             Ok(approval) => Ok(Voted {
                 approval,

@@ -102,10 +102,7 @@ impl Approvals {
             version: None,
             key,
         };
-        fulfilled(
-            &withdraw.id,
-            self.store.apply(command, self.clock.now()).await?,
-        )
+        fulfilled(&withdraw.id, self.apply(command).await?)
     }
 
     /// Keeps what became of a request that was allowed by redeeming.
@@ -135,10 +132,7 @@ impl Approvals {
             version: None,
             key,
         };
-        fulfilled(
-            &report.id,
-            self.store.apply(command, self.clock.now()).await?,
-        )
+        fulfilled(&report.id, self.apply(command).await?)
     }
 }
 
