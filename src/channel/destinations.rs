@@ -83,6 +83,7 @@ impl Destinations {
         let message = WebhookMessage {
             id: &id,
             body: &body,
+            trace: approval.asked.request.trace,
         };
         endpoint
             .send(&message, now)

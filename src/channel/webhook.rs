@@ -15,11 +15,14 @@ use rustls_platform_verifier::BuilderVerifierExt;
 use tokio::time::{Instant, timeout_at};
 use url::{Host, Url};
 
+use crate::model::TraceContext;
+
 use super::webhook_address::{Pinned, first_private, look_up};
 use super::{WebhookConfig, WebhookConfigError, WebhookFailure, WebhookSecret};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const TRACE: HeaderName = HeaderName::from_static("traceparent");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 const AGENT: HeaderValue =
     HeaderValue::from_static(concat!("countersign/", env!("CARGO_PKG_VERSION")));
@@ -35,6 +38,8 @@ pub struct WebhookMessage<'a> {
     pub id: &'a str,
     /// JSON; sent and signed as these exact bytes.
     pub body: &'a [u8],
+    /// The span that what is told of began in, so that the receiver's own spans join its trace.
+    pub trace: Option<TraceContext>,
 }
 
 /// A receiver of webhooks, ready to be sent to.
@@ -128,13 +133,17 @@ impl WebhookEndpoint {
         ) else {
             return Err(WebhookFailure::BadMessageId);
         };
-        Ok(HeaderMap::from_iter([
+        let trace = message.trace.map(|trace| trace.to_string());
+        let trace = trace.and_then(|trace| HeaderValue::try_from(trace).ok());
+        let mut headers = HeaderMap::from_iter([
             (ID, id),
             (TIMESTAMP, HeaderValue::from(seconds)),
             (SIGNATURE, signature),
             (CONTENT_TYPE, JSON),
             (USER_AGENT, AGENT),
-        ]))
+        ]);
+        headers.extend(trace.map(|trace| (TRACE, trace)));
+        Ok(headers)
     }
 
     /// Where the host leads, if it may be sent to.

@@ -16,6 +16,11 @@ const OTHER_SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 const MESSAGE: WebhookMessage<'static> = WebhookMessage {
     id: "msg_p5jXN8AQM9LWM0D4loKWxJek",
     body: br#"{"test": 2432232314}"#,
+    trace: Some(TraceContext {
+        trace_id: [0xab; 16],
+        span_id: [0x12; 8],
+        is_sampled: true,
+    }),
 };
 const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -146,6 +151,10 @@ async fn a_message_arrives_as_its_exact_bytes_and_signed() {
             "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
         ),
         ("content-type", "application/json"),
+        (
+            "traceparent",
+            "00-abababababababababababababababab-1212121212121212-01",
+        ),
         (
             "user-agent",
             concat!("countersign/", env!("CARGO_PKG_VERSION")),

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use futures_util::stream::try_unfold;
+use tokio::time::Instant;
 use tonic::{Code, Request, Response, Status};
 
 use crate::approval::{ApprovalId, Choice, Digest, ReportedOutcome};
@@ -14,11 +15,10 @@ use crate::usecase::approval_store::ApprovalFilter;
 use crate::usecase::approvals::{
     ApprovalDetails, Approvals, ApprovalsError, CastVote, ReportedBy, WaitFor, Withdraw, Withdrawer,
 };
-use crate::usecase::ports::Credentials;
 
+use super::access::Access;
 use super::approval;
 use super::deadline::Deadline;
-use super::identity::{person, required_person};
 use super::page;
 use super::proto::approval_service_server::ApprovalService;
 use super::proto::{
@@ -43,16 +43,12 @@ type Versions = Pin<Box<dyn Stream<Item = Result<WatchApprovalResponse, Status>>
 #[derive(Clone, Debug)]
 pub struct ApprovalApi {
     approvals: Option<Arc<Approvals>>,
-    credentials: Arc<dyn Credentials>,
 }
 
 impl ApprovalApi {
-    /// Serves `approvals` to persons that `credentials` can tell.
-    pub fn new(approvals: Option<Arc<Approvals>>, credentials: Arc<dyn Credentials>) -> Self {
-        Self {
-            approvals,
-            credentials,
-        }
+    /// Serves `approvals`.
+    pub fn new(approvals: Option<Arc<Approvals>>) -> Self {
+        Self { approvals }
     }
 
     fn approvals(&self) -> Result<&Arc<Approvals>, ClientError> {
@@ -60,7 +56,7 @@ impl ApprovalApi {
     }
 
     async fn cast(&self, request: Request<VoteRequest>) -> Result<VoteResponse, ClientError> {
-        let person = required_person(request.metadata(), self.credentials.as_ref())?;
+        let person = Access::of(&request)?.required_person()?;
         let asked = request.into_inner();
         let choice = match asked.choice() {
             VoteChoice::Approve => Choice::Approve,
@@ -88,12 +84,6 @@ impl ApprovalApi {
             approval: Some(approval::at(&voted.approval, now)),
             counted: voted.is_counted,
         })
-    }
-
-    /// Whoever withdraws: a person with a credential, or else the service on the connection.
-    fn withdrawer<T>(&self, request: &Request<T>) -> Result<Withdrawer, ClientError> {
-        let person = person(request.metadata(), self.credentials.as_ref())?;
-        Ok(person.map_or_else(|| Withdrawer::Caller(String::new()), Withdrawer::Person))
     }
 
     async fn page(
@@ -154,6 +144,7 @@ impl ApprovalApi {
 
     async fn report(
         &self,
+        caller: String,
         asked: ReportOutcomeRequest,
     ) -> Result<ReportOutcomeResponse, ClientError> {
         let outcome: ReportedOutcome =
@@ -163,7 +154,7 @@ impl ApprovalApi {
         let approvals = self.approvals()?;
         let report = ReportedBy {
             id: id(asked.id)?,
-            caller: String::new(),
+            caller,
             outcome,
             detail: comment("detail", asked.detail)?,
             request_id: request_id(asked.request_id)?,
@@ -174,12 +165,22 @@ impl ApprovalApi {
         })
     }
 
-    fn versions(&self, asked: WatchApprovalRequest) -> Result<Versions, ClientError> {
+    fn versions(
+        &self,
+        asked: WatchApprovalRequest,
+        access: &Access,
+    ) -> Result<Versions, ClientError> {
         let approvals = Arc::clone(self.approvals()?);
+        let left = access
+            .identity
+            .valid_until
+            .map(|until| until.duration_since(approvals.now()));
+        let left = left.map(|left| Duration::try_from(left).unwrap_or_default());
         let watch = Watch {
             approvals,
             id: id(asked.id)?,
             since: asked.since_version,
+            until: left.and_then(|left| Instant::now().checked_add(left)),
             is_over: false,
         };
         Ok(Box::pin(try_unfold(watch, next_version)))
@@ -191,6 +192,8 @@ struct Watch {
     approvals: Arc<Approvals>,
     id: ApprovalId,
     since: u64,
+    /// When the credential ends that it was begun with.
+    until: Option<Instant>,
     is_over: bool,
 }
 
@@ -199,10 +202,17 @@ async fn next_version(watch: Watch) -> Result<Option<(WatchApprovalResponse, Wat
         return Ok(None);
     }
     let wait = watch.approvals.wait(&watch.id, WaitFor::After(watch.since));
-    let details: ApprovalDetails = wait
-        .await
-        .map_err(ClientError::from)?
-        .ok_or_else(stopping)?;
+    let ends = async {
+        match watch.until {
+            Some(until) => tokio::time::sleep_until(until).await,
+            None => std::future::pending().await,
+        }
+    };
+    let waited = tokio::select! {
+        waited = wait => waited,
+        () = ends => return Err(ended().into()),
+    };
+    let details: ApprovalDetails = waited.map_err(ClientError::from)?.ok_or_else(stopping)?;
     let is_over = details.approval.next_timer().is_none();
     if is_over && details.approval.version <= watch.since {
         return Ok(None);
@@ -218,6 +228,10 @@ async fn next_version(watch: Watch) -> Result<Option<(WatchApprovalResponse, Wat
             ..watch
         },
     )))
+}
+
+fn ended() -> ClientError {
+    ClientError::unauthenticated("the credential has ended; go on with a fresh one")
 }
 
 fn stopping() -> ClientError {
@@ -273,7 +287,7 @@ impl ApprovalService for ApprovalApi {
         &self,
         request: Request<GetApprovalRequest>,
     ) -> Result<Response<GetApprovalResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(&request);
         let id = id(request.into_inner().id)?;
         let approvals = self.approvals()?;
         let details = deadline
@@ -289,7 +303,7 @@ impl ApprovalService for ApprovalApi {
         &self,
         request: Request<ListApprovalsRequest>,
     ) -> Result<Response<ListApprovalsResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(&request);
         Ok(Response::new(
             deadline.keep(self.page(request.into_inner())).await??,
         ))
@@ -299,14 +313,15 @@ impl ApprovalService for ApprovalApi {
         &self,
         request: Request<WatchApprovalRequest>,
     ) -> Result<Response<Versions>, Status> {
-        Ok(Response::new(self.versions(request.into_inner())?))
+        let access = Access::of(&request)?;
+        Ok(Response::new(self.versions(request.into_inner(), &access)?))
     }
 
     async fn wait_approval(
         &self,
         request: Request<WaitApprovalRequest>,
     ) -> Result<Response<WaitApprovalResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(&request);
         Ok(Response::new(
             deadline.keep(self.wait(request.into_inner())).await??,
         ))
@@ -316,7 +331,7 @@ impl ApprovalService for ApprovalApi {
         &self,
         request: Request<ListReviewersRequest>,
     ) -> Result<Response<ListReviewersResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(&request);
         let id = id(request.into_inner().id)?;
         let approvals = self.approvals()?;
         let reviewers = deadline
@@ -327,7 +342,7 @@ impl ApprovalService for ApprovalApi {
     }
 
     async fn vote(&self, request: Request<VoteRequest>) -> Result<Response<VoteResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(&request);
         Ok(Response::new(deadline.keep(self.cast(request)).await??))
     }
 
@@ -335,8 +350,8 @@ impl ApprovalService for ApprovalApi {
         &self,
         request: Request<CancelApprovalRequest>,
     ) -> Result<Response<CancelApprovalResponse>, Status> {
-        let by = self.withdrawer(&request)?;
-        let deadline = Deadline::of(request.metadata());
+        let by = withdrawer(&request)?;
+        let deadline = Deadline::of(&request);
         let asked = request.into_inner();
         let withdraw = withdraw(by, (asked.id, asked.comment, asked.request_id))?;
         let approvals = self.approvals()?;
@@ -353,8 +368,8 @@ impl ApprovalService for ApprovalApi {
         &self,
         request: Request<RevokeApprovalRequest>,
     ) -> Result<Response<RevokeApprovalResponse>, Status> {
-        let by = self.withdrawer(&request)?;
-        let deadline = Deadline::of(request.metadata());
+        let by = withdrawer(&request)?;
+        let deadline = Deadline::of(&request);
         let asked = request.into_inner();
         let withdraw = withdraw(by, (asked.id, asked.comment, asked.request_id))?;
         let approvals = self.approvals()?;
@@ -371,11 +386,18 @@ impl ApprovalService for ApprovalApi {
         &self,
         request: Request<ReportOutcomeRequest>,
     ) -> Result<Response<ReportOutcomeResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
-        Ok(Response::new(
-            deadline.keep(self.report(request.into_inner())).await??,
-        ))
+        let deadline = Deadline::of(&request);
+        let caller = Access::of(&request)?.identity.caller.clone();
+        let reported = self.report(caller, request.into_inner());
+        Ok(Response::new(deadline.keep(reported).await??))
     }
+}
+
+/// Whoever withdraws: a person, or else the service that calls.
+fn withdrawer<T>(request: &Request<T>) -> Result<Withdrawer, ClientError> {
+    let access = Access::of(request)?;
+    let caller = || Withdrawer::Caller(access.identity.caller.clone());
+    Ok(access.person().map_or_else(caller, Withdrawer::Person))
 }
 
 fn withdraw(

@@ -13,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use futures_util::Stream;
 use prost::Message as _;
 use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Request, Response, Status};
@@ -25,10 +26,9 @@ use crate::audit::tree::TreeHash;
 use crate::usecase::audit_reading::{
     Cursor, LogLibrary, LoggedRecord, Page, Query, ReadError, ReadLog, SEARCH_LIMIT,
 };
-use crate::usecase::ports::Credentials;
 
+use super::access::Access;
 use super::deadline::Deadline;
-use super::identity::required_person;
 use super::proto::audit_service_server::AuditService;
 use super::proto::query_records_response::Part;
 use super::proto::{
@@ -55,25 +55,24 @@ pub type AuditParts = (Arc<dyn LogLibrary>, Arc<dyn ReadLog>);
 #[derive(Clone, Debug)]
 pub struct AuditApi {
     logs: Option<AuditParts>,
-    credentials: Arc<dyn Credentials>,
     /// Who may read, by their subjects; [`EVERYBODY`] is whoever signs in.
     readers: Arc<BTreeSet<String>>,
+    /// Where files are read: a slow reader holds a thread there for as long as it likes, and no serving thread.
+    files: Handle,
 }
 
 /// Stands for all persons among the readers.
 const EVERYBODY: &str = "*";
 
 impl AuditApi {
-    /// Serves the logs to those persons that `credentials` can tell and `readers` names by their subjects, or to all of them for `*`, and
-    /// has what they read noted.
-    pub fn new(
-        logs: Option<AuditParts>,
-        credentials: Arc<dyn Credentials>,
-        readers: &[String],
-    ) -> Self {
+    /// Serves the logs to those persons whom `readers` names by their subjects, or to all of them for `*`, and to those whose binding
+    /// lets them call this service; has what they read noted.
+    ///
+    /// Reads on `files`, a runtime that decides nothing.
+    pub fn new(logs: Option<AuditParts>, readers: &[String], files: Handle) -> Self {
         Self {
+            files,
             logs,
-            credentials,
             readers: Arc::new(readers.iter().cloned().collect()),
         }
     }
@@ -87,8 +86,10 @@ impl AuditApi {
 
     /// Who asks. Nobody reads without a name.
     fn reader<T>(&self, request: &Request<T>) -> Result<Person, ClientError> {
-        let person = required_person(request.metadata(), self.credentials.as_ref())?;
-        if self.readers.contains(EVERYBODY) || self.readers.contains(&person.subject) {
+        let access = Access::of(request)?;
+        let person = access.required_person()?;
+        let is_named = self.readers.contains(EVERYBODY) || self.readers.contains(&person.subject);
+        if is_named || access.is_named() {
             return Ok(person);
         }
         let message = "this person may not read the audit log: `audit.readers` does not name them";
@@ -105,7 +106,10 @@ impl AuditApi {
         read: impl FnOnce(&dyn LogLibrary) -> Result<T, ReadError> + Send + 'static,
     ) -> Result<T, ClientError> {
         let library = Arc::clone(&self.logs()?.0);
-        let read = tokio::task::spawn_blocking(move || read(library.as_ref())).await;
+        let read = self
+            .files
+            .spawn_blocking(move || read(library.as_ref()))
+            .await;
         Ok(read.map_err(|_| lost())??)
     }
 
@@ -142,8 +146,8 @@ impl AuditApi {
         let what = format!("export {filter}");
         self.note(&person, &what, 0).await?;
         let (pieces, received) = mpsc::channel(PIECES_AHEAD);
-        let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || {
+        let runtime = Handle::current();
+        self.files.spawn_blocking(move || {
             let mut out = Pieces::new(pieces.clone());
             let exported = library.export(&filter, &mut out);
             let ended = exported.map_err(ClientError::from).and_then(|records| {
@@ -170,7 +174,7 @@ impl AuditService for AuditApi {
         request: Request<ListLogsRequest>,
     ) -> Result<Response<ListLogsResponse>, Status> {
         self.reader(&request)?;
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(&request);
         let logs = deadline.keep(self.read(|logs| logs.logs())).await??;
         let logs = logs.into_iter().map(|log| Log {
             name: log.name,
@@ -189,7 +193,7 @@ impl AuditService for AuditApi {
         request: Request<QueryRecordsRequest>,
     ) -> Result<Response<Records>, Status> {
         let person = self.reader(&request)?;
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(&request);
         let asked = request.into_inner();
         let page = deadline.keep(self.page(&person, &asked)).await??;
         Ok(Response::new(page))
@@ -200,7 +204,7 @@ impl AuditService for AuditApi {
         request: Request<GetCheckpointRequest>,
     ) -> Result<Response<GetCheckpointResponse>, Status> {
         self.reader(&request)?;
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(&request);
         let log = request.into_inner().log;
         let read = self.read(move |logs| logs.checkpoint(&log));
         let checkpoint = deadline.keep(read).await??;
@@ -212,7 +216,7 @@ impl AuditService for AuditApi {
         request: Request<GetInclusionProofRequest>,
     ) -> Result<Response<GetInclusionProofResponse>, Status> {
         let person = self.reader(&request)?;
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(&request);
         let asked = request.into_inner();
         let what = format!("log={} index={}", asked.log, asked.index);
         let proof = deadline
@@ -238,7 +242,7 @@ impl AuditService for AuditApi {
         request: Request<GetConsistencyProofRequest>,
     ) -> Result<Response<GetConsistencyProofResponse>, Status> {
         self.reader(&request)?;
-        let deadline = Deadline::of(request.metadata());
+        let deadline = Deadline::of(&request);
         let asked = request.into_inner();
         let new = Some(asked.new_size).filter(|size| *size > 0);
         let read = self.read(move |logs| logs.consistency(&asked.log, asked.old_size, new));

@@ -8,19 +8,18 @@ use tonic::{Request, Response, Status};
 use crate::model::RequestLimits;
 use crate::usecase::{ActiveSnapshot, Authorized, Authorizer, Step};
 
+use super::access::Access;
 use super::answer::{Answer, BatchAnswer};
 use super::convert;
-use super::deadline::Deadline;
 use super::proto::authorization_service_server::AuthorizationService;
 use super::proto::batch_authorize_result::Result as BatchItem;
 use super::proto::{
     AuthorizeRequest, AuthorizeResponse, BatchAuthorizeError, BatchAuthorizeRequest,
     BatchAuthorizeResponse, BatchAuthorizeResult, ErrorReason, ExplainRequest, ExplainResponse,
 };
-use super::request;
 use super::status::ClientError;
-use super::trace::trace_id;
 use super::unary::Answering;
+use super::{request, seen};
 
 /// Serves decisions.
 #[derive(Clone, Debug)]
@@ -35,67 +34,75 @@ impl AuthorizationApi {
     }
 
     /// Answers `Authorize`, at once if nothing must be waited for.
-    pub(super) fn answer(&self, request: Request<AuthorizeRequest>) -> Answering<Answer> {
-        let deadline = Deadline::of(request.metadata());
-        let trace = trace_id(request.metadata());
-        let step = self.begin(request.into_inner(), trace);
-        let waiting = match step {
+    pub(super) fn answer(
+        &self,
+        access: &Access,
+        request: Request<AuthorizeRequest>,
+    ) -> Answering<Answer> {
+        let deadline = access.deadline;
+        let waiting = match self.begin(request.into_inner(), access) {
             Ok(Step::Done(_)) if deadline.has_passed() => {
                 return Answering::failed(ClientError::deadline_exceeded());
             }
-            Ok(Step::Done(authorized)) => return Answering::done(Answer::of(authorized)),
+            Ok(Step::Done(authorized)) => {
+                seen::decided(access, &authorized);
+                return Answering::done(Answer::of(authorized));
+            }
             Err(error) => return Answering::failed(error),
             Ok(Step::Waits(waiting)) => waiting,
         };
         let authorizer = Arc::clone(&self.authorizer);
+        let access = access.clone();
         Answering::Waits(Box::pin(async move {
             let authorized = deadline.keep(authorizer.finish(waiting)).await?;
             let authorized = authorized.map_err(ClientError::from)?;
+            seen::decided(&access, &authorized);
             Ok(Response::new(Answer::of(authorized)))
         }))
     }
 
-    fn begin(&self, asked: AuthorizeRequest, trace: Trace) -> Result<Step, ClientError> {
+    fn begin(&self, asked: AuthorizeRequest, access: &Access) -> Result<Step, ClientError> {
         let active = self.authorizer.active()?;
-        Ok(self.authorizer.begin(&active, read(asked, trace)?)?)
+        let request = read(asked, access)?;
+        Ok(self.authorizer.begin(&active, request)?)
     }
 
     /// Answers `BatchAuthorize`.
     pub(super) async fn answer_batch(
         &self,
+        access: &Access,
         request: Request<BatchAuthorizeRequest>,
     ) -> Result<BatchAnswer, ClientError> {
-        let deadline = Deadline::of(request.metadata());
-        let trace = trace_id(request.metadata());
-        let results = deadline
-            .keep(self.decide_batch(request.into_inner(), trace))
-            .await??;
+        let results = self.decide_batch(access, request).await?;
+        let results = results.into_iter();
         Ok(BatchAnswer(
-            results
-                .into_iter()
-                .map(|result| result.map(Answer::of))
-                .collect(),
+            results.map(|result| result.map(Answer::of)).collect(),
         ))
-    }
-
-    async fn decide(
-        &self,
-        asked: AuthorizeRequest,
-        trace: Trace,
-    ) -> Result<Authorized, ClientError> {
-        Ok(self.authorizer.authorize(read(asked, trace)?).await?)
     }
 
     async fn decide_batch(
         &self,
+        access: &Access,
+        request: Request<BatchAuthorizeRequest>,
+    ) -> Result<Vec<Result<Authorized, BatchAuthorizeError>>, ClientError> {
+        let batch = request.into_inner();
+        let deciding = self.decide_items(batch, access);
+        access.deadline.keep(deciding).await?
+    }
+
+    async fn decide_items(
+        &self,
         batch: BatchAuthorizeRequest,
-        trace: Trace,
+        access: &Access,
     ) -> Result<Vec<Result<Authorized, BatchAuthorizeError>>, ClientError> {
         check_batch(batch.requests.len())?;
         let active = self.authorizer.active()?;
         let mut results = Vec::with_capacity(batch.requests.len());
         for (index, asked) in batch.requests.into_iter().enumerate() {
-            let result = self.decide_item(&active, asked, trace).await;
+            let result = self.decide_item(&active, asked, access).await;
+            if let Ok(authorized) = &result {
+                seen::decided(access, authorized);
+            }
             results.push(result.map_err(|error| error.into_batch_error(index)));
         }
         Ok(results)
@@ -105,14 +112,18 @@ impl AuthorizationApi {
         &self,
         active: &Arc<ActiveSnapshot>,
         asked: AuthorizeRequest,
-        trace: Trace,
+        access: &Access,
     ) -> Result<Authorized, ClientError> {
         check_size(&asked)?;
-        let request = read(asked, trace)?;
+        let request = read(asked, access)?;
         Ok(self.authorizer.authorize_with(active, request).await?)
     }
 
-    async fn take_apart(&self, asked: ExplainRequest) -> Result<ExplainResponse, ClientError> {
+    async fn take_apart(
+        &self,
+        asked: ExplainRequest,
+        access: &Access,
+    ) -> Result<ExplainResponse, ClientError> {
         let Some(asked) = asked.request else {
             return Err(ClientError {
                 field: "request".to_owned(),
@@ -123,17 +134,16 @@ impl AuthorizationApi {
                 )
             });
         };
-        let (authorized, explanation) = self.authorizer.explain(request::read(asked)?).await?;
+        let request = read(asked, access)?;
+        let (authorized, explanation) = self.authorizer.explain(request).await?;
         Ok(convert::explanation(&authorized, explanation))
     }
 }
 
-/// The trace that a call belongs to.
-type Trace = Option<[u8; 16]>;
-
-fn read(asked: AuthorizeRequest, trace: Trace) -> Result<crate::model::Request, ClientError> {
+/// Reads what is asked, if the caller may ask it.
+fn read(asked: AuthorizeRequest, access: &Access) -> Result<crate::model::Request, ClientError> {
     let mut request = request::read(asked)?;
-    request.trace_id = trace;
+    access.vouch(&mut request)?;
     Ok(request)
 }
 
@@ -176,11 +186,14 @@ impl AuthorizationService for AuthorizationApi {
         &self,
         request: Request<AuthorizeRequest>,
     ) -> Result<Response<AuthorizeResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
-        let trace = trace_id(request.metadata());
-        let authorized = deadline
-            .keep(self.decide(request.into_inner(), trace))
-            .await??;
+        let access = Access::of(&request)?;
+        let asked = read(request.into_inner(), &access)?;
+        let authorized = access
+            .deadline
+            .keep(self.authorizer.authorize(asked))
+            .await?;
+        let authorized = authorized.map_err(ClientError::from)?;
+        seen::decided(&access, &authorized);
         Ok(Response::new(convert::response(&authorized)))
     }
 
@@ -188,11 +201,8 @@ impl AuthorizationService for AuthorizationApi {
         &self,
         request: Request<BatchAuthorizeRequest>,
     ) -> Result<Response<BatchAuthorizeResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
-        let trace = trace_id(request.metadata());
-        let results = deadline
-            .keep(self.decide_batch(request.into_inner(), trace))
-            .await??;
+        let access = Access::of(&request)?;
+        let results = self.decide_batch(&access, request).await?;
         let results = results.into_iter().map(|result| BatchAuthorizeResult {
             result: Some(match result {
                 Ok(authorized) => BatchItem::Response(convert::response(&authorized)),
@@ -208,10 +218,9 @@ impl AuthorizationService for AuthorizationApi {
         &self,
         request: Request<ExplainRequest>,
     ) -> Result<Response<ExplainResponse>, Status> {
-        let deadline = Deadline::of(request.metadata());
-        let response = deadline
-            .keep(self.take_apart(request.into_inner()))
-            .await??;
+        let access = Access::of(&request)?;
+        let explaining = self.take_apart(request.into_inner(), &access);
+        let response = access.deadline.keep(explaining).await??;
         Ok(Response::new(response))
     }
 }

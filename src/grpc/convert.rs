@@ -42,26 +42,40 @@ fn decision(decision: Decision) -> proto::Decision {
 
 /// Why it is denied, if it is: for the sake of an approval, or by the policies.
 fn denial(authorized: &Authorized) -> (proto::DenyReason, &[EntityRef], String) {
+    let reason = deny_reason(authorized);
     if let ApprovalPart::Refused(refusal) = &authorized.approval {
-        let reason = match refusal.fault {
+        return (reason, &[], refusal.message.clone());
+    }
+    let missing: &[EntityRef] = match &authorized.decided().outcome {
+        Outcome::Deny(DenyReason::EntityMissing(missing)) => missing,
+        Outcome::Allow | Outcome::RequireApproval(_) | Outcome::Deny(_) => &[],
+    };
+    (reason, missing, String::new())
+}
+
+fn deny_reason(authorized: &Authorized) -> proto::DenyReason {
+    if let ApprovalPart::Refused(refusal) = &authorized.approval {
+        return match refusal.fault {
             ApprovalFault::Closed => proto::DenyReason::ApprovalClosed,
             ApprovalFault::Redeemed => proto::DenyReason::ApprovalRedeemed,
             ApprovalFault::Mismatch => proto::DenyReason::ApprovalMismatch,
             ApprovalFault::CoolingDown => proto::DenyReason::CoolingDown,
             ApprovalFault::NobodyCanApprove => proto::DenyReason::NobodyCanApprove,
         };
-        return (reason, &[], refusal.message.clone());
     }
-    let (reason, missing): (_, &[EntityRef]) = match &authorized.decided().outcome {
-        Outcome::Allow | Outcome::RequireApproval(_) => (proto::DenyReason::Unspecified, &[]),
-        Outcome::Deny(DenyReason::Forbidden) => (proto::DenyReason::Forbidden, &[]),
-        Outcome::Deny(DenyReason::NoPermit) => (proto::DenyReason::NoPermit, &[]),
-        Outcome::Deny(DenyReason::PolicyError) => (proto::DenyReason::PolicyError, &[]),
-        Outcome::Deny(DenyReason::EntityMissing(missing)) => {
-            (proto::DenyReason::EntityMissing, missing)
-        }
-    };
-    (reason, missing, String::new())
+    match &authorized.decided().outcome {
+        Outcome::Allow | Outcome::RequireApproval(_) => proto::DenyReason::Unspecified,
+        Outcome::Deny(DenyReason::Forbidden) => proto::DenyReason::Forbidden,
+        Outcome::Deny(DenyReason::NoPermit) => proto::DenyReason::NoPermit,
+        Outcome::Deny(DenyReason::PolicyError) => proto::DenyReason::PolicyError,
+        Outcome::Deny(DenyReason::EntityMissing(_)) => proto::DenyReason::EntityMissing,
+    }
+}
+
+/// The API's name for why it is denied, such as `FORBIDDEN`.
+pub(super) fn deny_reason_name(authorized: &Authorized) -> &'static str {
+    let name = deny_reason(authorized).as_str_name();
+    name.strip_prefix("DENY_REASON_").unwrap_or(name)
 }
 
 /// The approval that took part; where none is kept, what it would take.

@@ -5,9 +5,11 @@
 use std::future::Future;
 use std::time::Duration;
 
+use http::HeaderMap;
 use tokio::time::Instant;
-use tonic::metadata::MetadataMap;
+use tonic::Request;
 
+use super::access::Access;
 use super::status::ClientError;
 
 /// The caller's deadline, if it set one.
@@ -15,13 +17,30 @@ use super::status::ClientError;
 pub(super) struct Deadline(Option<Instant>);
 
 impl Deadline {
-    /// Reads `grpc-timeout`; one that cannot be read is as good as none, as gRPC servers have it.
-    pub(super) fn of(metadata: &MetadataMap) -> Self {
-        let timeout = metadata
+    /// None.
+    pub(super) const NONE: Self = Self(None);
+
+    /// The deadline of the call that `request` belongs to, from when it came.
+    pub(super) fn of<T>(request: &Request<T>) -> Self {
+        let access = request.extensions().get::<Access>();
+        access.map_or_else(
+            || Self::of_headers(request.metadata().as_ref(), Instant::now()),
+            |access| access.deadline,
+        )
+    }
+
+    /// Reads `grpc-timeout` of a call that came at `since`; one that cannot be read is as good as none, as gRPC servers have it.
+    pub(super) fn of_headers(headers: &HeaderMap, since: Instant) -> Self {
+        let timeout = headers
             .get("grpc-timeout")
             .and_then(|value| value.to_str().ok())
             .and_then(parse);
-        Self(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+        Self(timeout.and_then(|timeout| since.checked_add(timeout)))
+    }
+
+    /// When it passes, if there is one.
+    pub(super) fn instant(self) -> Option<Instant> {
+        self.0
     }
 
     /// Whether it has passed.

@@ -3,6 +3,7 @@
 //! Place: floor 3. Only this folder, and the command line through it, names the generated types.
 //! Never: a decision. What a client may see of an error is decided in `status.rs` alone.
 
+mod access;
 mod answer;
 mod approval;
 mod approvals;
@@ -11,20 +12,27 @@ mod authorization;
 pub mod client;
 mod convert;
 mod deadline;
-mod identity;
 pub mod json;
+mod limits;
 mod page;
 mod policy;
 pub mod proto;
 mod request;
 mod routes;
+mod seen;
 mod status;
+mod timed;
 mod trace;
 mod unary;
 
+pub use access::{Access, Connection, Gatekeeper};
 pub use approvals::ApprovalApi;
 pub use audit::{AuditApi, AuditParts, filter_message, logged_message};
 pub use authorization::AuthorizationApi;
+pub use limits::{
+    CallerKey, CallerLimits, Entering, FairGate, FairSettings, Limit, Limited, Pass, Permit,
+    RateSettings, TurnedAway,
+};
 pub use policy::PolicyApi;
 pub use request::{DecodeRequestError, decode_request};
 pub use routes::Api;

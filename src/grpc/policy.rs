@@ -68,7 +68,7 @@ impl PolicyService for PolicyApi {
         &self,
         request: Request<ReloadPoliciesRequest>,
     ) -> Result<Response<ReloadPoliciesResponse>, Status> {
-        let response = Deadline::of(request.metadata()).keep(self.load()).await??;
+        let response = Deadline::of(&request).keep(self.load()).await??;
         Ok(Response::new(response))
     }
 }

@@ -95,7 +95,8 @@ pub(super) fn read(request: proto::AuthorizeRequest) -> Result<Request, RequestP
         justification: some(request.justification),
         min_policy_version: some(request.min_policy_version),
         labels: request.labels,
-        trace_id: None,
+        is_chain_verified: false,
+        trace: None,
     })
 }
 

@@ -14,6 +14,7 @@ use crate::usecase::AuthorizeError;
 use crate::usecase::approvals::ApprovalsError;
 use crate::usecase::audit_reading::{NotNoted, ReadError};
 
+use super::limits::TurnedAway;
 use super::proto::{BatchAuthorizeError, ErrorReason};
 
 /// The domain of this API's error reasons.
@@ -133,6 +134,19 @@ impl From<AuthorizeError> for ClientError {
             AuthorizeError::EvaluationLost => {
                 Self::new(Code::Internal, ErrorReason::Internal, message)
             }
+        }
+    }
+}
+
+impl From<TurnedAway> for ClientError {
+    fn from(away: TurnedAway) -> Self {
+        match away {
+            TurnedAway::DeadlinePassed => Self::deadline_exceeded(),
+            TurnedAway::WaitedTooLong | TurnedAway::TooManyWaiting => Self::new(
+                Code::ResourceExhausted,
+                ErrorReason::Overloaded,
+                "the server has more to do than it can; nothing was done for this call",
+            ),
         }
     }
 }

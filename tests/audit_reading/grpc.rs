@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex};
 
 use countersign::approval::Person;
 use countersign::audit::proto::Outcome;
-use countersign::grpc::AuditApi;
 use countersign::grpc::proto::audit_service_client::AuditServiceClient;
 use countersign::grpc::proto::audit_service_server::AuditServiceServer;
 use countersign::grpc::proto::query_records_response::Part;
@@ -12,13 +11,16 @@ use countersign::grpc::proto::{
     ExportRecordsRequest, GetCheckpointRequest, GetInclusionProofRequest, ListLogsRequest, PageEnd,
     QueryRecordsRequest, RecordFilter,
 };
-use countersign::identity::DevelopmentLogins;
+use countersign::grpc::{AuditApi, Gatekeeper};
+use countersign::server::SystemClock;
 use countersign::usecase::audit_reading::{LogLibrary, NotNoted, ReadLog};
+use countersign::usecase::callers::{CallerFacts, Identity, Method};
 use countersign::usecase::ports::PortFuture;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Channel, Server};
-use tonic::{Code, Request};
+use tonic::{Code, Request, Status};
 
 use crate::support::{Log, ONE, folder};
 
@@ -68,10 +70,10 @@ async fn serve(refuses: bool) -> Served {
     });
     let parts: (Arc<dyn LogLibrary>, Arc<dyn ReadLog>) =
         (Arc::clone(&library), Arc::clone(&notes) as _);
-    let api = AuditApi::new(Some(parts), Arc::new(DevelopmentLogins), &["*".to_owned()]);
+    let api = AuditApi::new(Some(parts), &["*".to_owned()], Handle::current());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let server = Server::builder().add_service(AuditServiceServer::new(api));
+    let server = Server::builder().add_service(AuditServiceServer::with_interceptor(api, let_in));
     let serving = server.serve_with_incoming(TcpListenerStream::new(listener));
     tokio::task::spawn(async move { serving.await.unwrap() });
     let client = AuditServiceClient::connect(format!("http://{address}"))
@@ -84,6 +86,22 @@ async fn serve(refuses: bool) -> Served {
         logs,
         _root: root,
     }
+}
+
+/// Stands for the gate in front of a server: whoever shows a credential is yuki.
+#[expect(clippy::unnecessary_wraps, reason = "as tonic wants it")]
+fn let_in(mut request: Request<()>) -> Result<Request<()>, Status> {
+    let gatekeeper = Arc::new(Gatekeeper::for_everybody(Arc::new(SystemClock)));
+    let nobody = (String::new(), 0);
+    let person = request.metadata().get("authorization").map(|_| Person {
+        issuer: "development".to_owned(),
+        subject: "yuki".to_owned(),
+    });
+    let identity = Identity::new(nobody, CallerFacts::Unknown, &[]).as_person(person);
+    let method = Method::named("AuditService", "QueryRecords").unwrap();
+    let access = gatekeeper.access(Arc::new(identity), method);
+    request.extensions_mut().insert(access);
+    Ok(request)
 }
 
 fn by<T>(message: T) -> Request<T> {
@@ -148,7 +166,7 @@ async fn a_search_goes_on_page_by_page_and_each_is_noted() {
 #[tokio::test]
 async fn nobody_reads_without_a_name() {
     let mut served = serve(false).await;
-    let code = |status: tonic::Status| status.code();
+    let code = |status: Status| status.code();
     let refused = served
         .client
         .list_logs(ListLogsRequest {})
