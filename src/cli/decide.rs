@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow, bail};
 use clap::Args;
@@ -14,14 +15,16 @@ use crate::grpc::proto::authorization_service_server::AuthorizationService;
 use crate::grpc::proto::{
     AuthorizeRequest, AuthorizeResponse, Decision, Entity, EntityRef, ExplainRequest, Mode, Struct,
 };
-use crate::grpc::{AuthorizationApi, client, json};
+use crate::grpc::{AuthorizationApi, Gatekeeper, json};
 use crate::policy::parse_entity;
-use crate::server::{Parts, load_problems};
+use crate::server::{Parts, SystemClock, load_problems};
 use crate::usecase::ReloadOutcome;
+use crate::usecase::callers::Method;
 
 use super::Outcome;
 use super::arguments::CompileArguments;
 use super::decision::{show_explanation, show_response};
+use super::dial::DialArguments;
 use super::output::{print_json, say, visible, visible_line};
 use super::report::{Format, render};
 use super::runtime::in_runtime;
@@ -29,12 +32,14 @@ use super::wait;
 
 #[derive(Debug, Args)]
 pub(super) struct DecideArguments {
-    /// Ask this server: `host:port`, `http://host:port` or `unix:/path`.
+    /// Ask this server: `host:port`, `https://host:port` or `unix:/path`.
     #[arg(long, value_name = "ADDRESS", conflicts_with = "policies")]
     server: Option<String>,
     /// Decide here, with the policies of this directory.
     #[arg(long, value_name = "DIR", required_unless_present = "server")]
     policies: Option<PathBuf>,
+    #[command(flatten)]
+    dial: DialArguments,
     #[command(flatten)]
     compile: CompileArguments,
     /// Read the request from a file (`-` for standard input), in the JSON form of `AuthorizeRequest`.
@@ -109,14 +114,17 @@ pub(super) fn authorize(arguments: &AuthorizeArguments) -> anyhow::Result<Outcom
     let decide = &arguments.decide;
     let response = in_runtime(async {
         match &decide.server {
-            Some(server) if arguments.wait => wait::authorize(server, request).await,
+            Some(server) if arguments.wait => {
+                wait::authorize(decide.dial.dial(server).await?, request).await
+            }
             Some(server) => {
-                let mut client = AuthorizationServiceClient::new(client::connect(server).await?);
-                let response = client.authorize(request).await;
+                let dialled = decide.dial.dial(server).await?;
+                let mut client = AuthorizationServiceClient::new(dialled.channel.clone());
+                let response = client.authorize(dialled.request(request)).await;
                 Ok(response.map_err(|status| refusal(&status))?.into_inner())
             }
             None => {
-                let request = tonic::Request::new(request);
+                let request = here(Method::AUTHORIZE, request);
                 let response = local(decide)?.authorize(request).await;
                 Ok(response.map_err(|status| refusal(&status))?.into_inner())
             }
@@ -137,14 +145,15 @@ pub(super) fn explain(arguments: &DecideArguments) -> anyhow::Result<Outcome> {
     let explained = in_runtime(async {
         match &arguments.server {
             Some(server) => {
-                let mut client = AuthorizationServiceClient::new(client::connect(server).await?);
+                let dialled = arguments.dial.dial(server).await?;
+                let mut client = AuthorizationServiceClient::new(dialled.channel.clone());
                 client
-                    .explain(request)
+                    .explain(dialled.request(request))
                     .await
                     .map_err(|status| refusal(&status))
             }
             None => local(arguments)?
-                .explain(tonic::Request::new(request))
+                .explain(here(Method::EXPLAIN, request))
                 .await
                 .map_err(|status| refusal(&status)),
         }
@@ -169,6 +178,12 @@ fn outcome_of(decision: Decision) -> Outcome {
         Decision::RequireApproval => Outcome::ApprovalRequired,
         Decision::Unspecified => Outcome::CouldNotRun,
     }
+}
+
+/// A call that comes by no connection: whoever runs this program may ask it everything.
+fn here<T>(method: Method, message: T) -> tonic::Request<T> {
+    let gatekeeper = Arc::new(Gatekeeper::for_everybody(Arc::new(SystemClock)));
+    gatekeeper.let_in(method, message)
 }
 
 /// The service, without a server around it.

@@ -9,7 +9,9 @@ mod audit;
 mod check;
 mod decide;
 mod decision;
+mod dial;
 mod fmt;
+mod health;
 mod output;
 mod report;
 mod runtime;
@@ -78,6 +80,8 @@ enum Command {
     Approvals(approvals::ApprovalsArguments),
     /// Read, prove, export and verify the audit log. `verify` exits with 0 intact, 1 tampered with, 2 incomplete, 3 called wrongly.
     Audit(audit::AuditArguments),
+    /// Ask a server whether it serves. Exit codes: 0 it does, 1 it does not, 2 it cannot be asked.
+    Health(health::HealthArguments),
     /// Print a completion script for a shell.
     Completions {
         /// The shell.
@@ -100,6 +104,7 @@ pub fn main() -> ExitCode {
         Command::Explain(arguments) => decide::explain(&arguments),
         Command::Approvals(arguments) => approvals::run(&arguments),
         Command::Audit(arguments) => audit::run(&arguments),
+        Command::Health(arguments) => health::run(&arguments),
         Command::Completions { shell } => {
             // Into memory first: whoever reads the script may leave before its end.
             let mut script = Vec::new();

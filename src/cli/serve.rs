@@ -4,20 +4,30 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 use serde_json::json;
+use tokio::runtime::Handle;
+use uuid::Uuid;
 
 use crate::config::{Config, StoreChoice};
 use crate::model::{Posture, ValidationMode};
-use crate::server::{Parts, SampleSet, Server, load_problems};
-use crate::telemetry::{self, LogFormat};
+use crate::server::{
+    Parts, SampleSet, Server, Surroundings, SystemClock, check_identities, load_problems,
+    start_background,
+};
+use crate::telemetry::{self, LogFormat, OtelEnvironment, Telemetry, TelemetrySettings};
+use crate::usecase::observing::Metrics;
 use crate::usecase::ports::PolicySource;
 
 use super::Outcome;
 use super::output::{BOLD, DIM, RESET, YELLOW, print, say};
 use super::report::{counted, render};
+
+/// How long what runs beside the calls may take to end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub(super) struct ServeArguments {
@@ -54,21 +64,40 @@ pub(super) struct ServeArguments {
 pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<Outcome> {
     let config = configure(arguments)?;
     if arguments.check_config {
+        OtelEnvironment::of(&environment())?;
+        check_identities(&config)?;
         print(config.to_toml()?.trim_end());
         return Ok(Outcome::Success);
     }
     telemetry::start(&config.log.filter, log_format(&config))?;
-    let parts = Parts::for_server(&config, source(arguments, &config))?;
+    let background = start_background()?;
+    let runtime = Arc::clone(&background);
+    let telemetry = start_telemetry(&config, background.handle())?;
+    let surroundings = Surroundings {
+        background,
+        observer: telemetry.observer(),
+        metrics: telemetry
+            .is_scraped()
+            .then(|| Arc::clone(&telemetry) as Arc<dyn Metrics>),
+    };
+    let parts = Parts::within(surroundings, &config, source(arguments, &config))?;
     parts.reloader.reload();
     let problems = load_problems(&parts);
     for problem in problems.iter().take(20) {
         say(&format!("{}\n", render(problem)));
     }
     let server = Server::start(&config, parts)?;
+    telemetry.watch(server.vitals());
     // Whoever starts it may stop it as soon as it has said that it is ready.
     let signals = server.signals().context("signals cannot be received")?;
     announce(arguments, &config, &server)?;
     let cut_off = server.run(signals);
+    // Behind the last call, and while there is a runtime that can still send.
+    telemetry.stop();
+    drop(telemetry);
+    if let Some(runtime) = Arc::into_inner(runtime) {
+        runtime.shutdown_timeout(LAST_WORDS);
+    }
     if cut_off > 0 {
         tracing::warn!(
             connections = cut_off,
@@ -76,6 +105,17 @@ pub(super) fn run(arguments: &ServeArguments) -> anyhow::Result<Outcome> {
         );
     }
     Ok(Outcome::Success)
+}
+
+fn start_telemetry(config: &Config, background: &Handle) -> anyhow::Result<Arc<Telemetry>> {
+    let variables = environment();
+    let otel = OtelEnvironment::of(&variables)?;
+    let settings = TelemetrySettings {
+        sample_ratio: config.telemetry.sample_ratio,
+        ..TelemetrySettings::new(instance())
+    };
+    let telemetry = Telemetry::start(&settings, &otel, Arc::new(SystemClock), background)?;
+    Ok(Arc::new(telemetry))
 }
 
 /// Flags above variables above the file.
@@ -110,12 +150,19 @@ fn configure(arguments: &ServeArguments) -> anyhow::Result<Config> {
     }
     if arguments.dev {
         config.identity.development_logins = true;
+        config.identity.unauthenticated_callers = true;
         if config.audit.readers.is_empty() {
             config.audit.readers.push("*".to_owned());
         }
     }
     config.check()?;
+    config.check_callers()?;
     Ok(config)
+}
+
+/// Tells this run of the server from all others, where metrics and spans are gathered.
+fn instance() -> String {
+    Uuid::from_u128(fastrand::u128(..)).to_string()
 }
 
 /// The configuration was checked, so what is not JSON is text.
@@ -156,13 +203,18 @@ fn announce(arguments: &ServeArguments, config: &Config, server: &Server) -> any
             config.policy.posture
         ));
     }
-    if addresses
+    let is_reachable = addresses
         .tcp
         .iter()
-        .any(|address| !address.ip().is_loopback())
-    {
+        .any(|address| !address.ip().is_loopback());
+    if is_reachable && config.identity.unauthenticated_callers {
         say(&format!(
-            "{YELLOW}callers are not authenticated:{RESET} whoever reaches these addresses can ask"
+            "{YELLOW}callers are not authenticated:{RESET} whoever reaches these addresses can ask, for everybody"
+        ));
+    }
+    if is_reachable && config.tls.certificate.is_none() {
+        say(&format!(
+            "{YELLOW}connections are not encrypted:{RESET} set `tls.certificate`, unless something in front of this server does it"
         ));
     }
     if arguments.dev {

@@ -2,28 +2,26 @@
 
 use std::ops::ControlFlow;
 
-use crate::grpc::client;
 use crate::grpc::proto::authorization_service_client::AuthorizationServiceClient;
 use crate::grpc::proto::{Approval, ApprovalStatus, AuthorizeRequest, AuthorizeResponse, Decision};
 
 use super::approvals::{Session, WallClock, follow, fresh_key, twice, version_line};
 use super::decide::refusal;
+use super::dial::Dialled;
 use super::output::{say, visible_line};
 
 /// The answer to `request` once humans have decided, if they must.
 ///
 /// Never acts on how an approval stands: only the second answer says whether the request may run.
 pub(super) async fn authorize(
-    server: &str,
+    dialled: Dialled,
     mut request: AuthorizeRequest,
 ) -> anyhow::Result<AuthorizeResponse> {
     if request.request_id.is_empty() {
         // What is repeated after a lost answer must not redeem twice.
         request.request_id = fresh_key();
     }
-    let channel = client::connect(server).await?;
-    let client = AuthorizationServiceClient::new(channel.clone());
-    let answer = ask(&client, &request).await?;
+    let answer = ask(&dialled, &request).await?;
     let Some(approval) = to_wait_for(&answer) else {
         return Ok(answer);
     };
@@ -33,7 +31,7 @@ pub(super) async fn authorize(
             "waiting for approval {}",
             visible_line(&approval.id)
         ));
-        let session = Session::anonymous(channel);
+        let session = Session::new(dialled.clone());
         follow(&session, &approval.id, |approval| {
             say(&version_line(approval, &WallClock::here()));
             if approval.status() == ApprovalStatus::Pending {
@@ -44,16 +42,13 @@ pub(super) async fn authorize(
         })
         .await?;
     }
-    ask(&client, &request).await
+    ask(&dialled, &request).await
 }
 
-async fn ask(
-    client: &AuthorizationServiceClient<tonic::transport::Channel>,
-    request: &AuthorizeRequest,
-) -> anyhow::Result<AuthorizeResponse> {
+async fn ask(dialled: &Dialled, request: &AuthorizeRequest) -> anyhow::Result<AuthorizeResponse> {
     let answer = twice(|| {
-        let mut client = client.clone();
-        let request = request.clone();
+        let mut client = AuthorizationServiceClient::new(dialled.channel.clone());
+        let request = dialled.request(request.clone());
         async move { client.authorize(request).await }
     });
     answer.await.map_err(|status| refusal(&status))

@@ -137,11 +137,3 @@ pub struct ChannelsConfig {
     /// Webhooks, by the name that rules use: `webhook:soc` is `[channels.webhook.soc]`.
     pub webhook: BTreeMap<String, WebhookConfig>,
 }
-
-/// Who people are.
-#[derive(Clone, Debug, Default, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct IdentityConfig {
-    /// Whether whoever says a name is believed: for trying things out, on loopback only.
-    pub development_logins: bool,
-}

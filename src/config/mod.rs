@@ -5,10 +5,15 @@
 
 mod approvals;
 mod audit;
+mod callers;
+mod issuers;
+mod limits;
+mod server;
+mod telemetry;
+mod tls;
 mod witness;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,16 +21,29 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use tracing_subscriber::EnvFilter;
 
-pub use approvals::{ApprovalsConfig, ChannelsConfig, IdentityConfig, StoreChoice};
+use crate::model::{Posture, ValidationMode};
+
+pub use approvals::{ApprovalsConfig, ChannelsConfig, StoreChoice};
 pub use audit::{AuditConfig, FailureChoice};
+pub use callers::{CallerConfig, IdentityConfig};
+pub use issuers::IssuerConfig;
+pub use limits::LimitsConfig;
+pub use server::ServerConfig;
+pub use telemetry::TelemetryConfig;
+pub use tls::{ClientCertificateChoice, TlsConfig};
 pub use witness::WitnessConfig;
 
+/// What is said of a duration that is none.
+const NOTHING: &str = "is not longer than nothing";
 const ENV_PREFIX: &str = "COUNTERSIGN_";
 /// What commands that call a server read from the environment; no key of a server.
-const CLIENT_VARIABLES: [&str; 3] = [
+const CLIENT_VARIABLES: [&str; 6] = [
     "COUNTERSIGN_SERVER",
     "COUNTERSIGN_LOGIN",
     "COUNTERSIGN_TOKEN_FILE",
+    "COUNTERSIGN_TLS_CA",
+    "COUNTERSIGN_TLS_CERTIFICATE",
+    "COUNTERSIGN_TLS_KEY",
 ];
 
 /// Everything a server can be told.
@@ -42,47 +60,20 @@ pub struct Config {
     pub audit: AuditConfig,
     /// Where people are told of it.
     pub channels: ChannelsConfig,
-    /// Who they are.
+    /// How connections are encrypted, and who may connect.
+    pub tls: TlsConfig,
+    /// Who callers and people are.
     pub identity: IdentityConfig,
+    /// Who vouches for them by tokens.
+    pub issuer: BTreeMap<String, IssuerConfig>,
+    /// What callers may do.
+    pub caller: BTreeMap<String, CallerConfig>,
+    /// How much callers may take of the server.
+    pub limits: LimitsConfig,
+    /// What is told of it to others.
+    pub telemetry: TelemetryConfig,
     /// What is written about it.
     pub log: LogConfig,
-}
-
-/// How to serve.
-#[derive(Clone, Debug, Deserialize, Serialize, PartialEq)]
-#[serde(deny_unknown_fields, default)]
-pub struct ServerConfig {
-    /// Where to listen on TCP; port 0 for any free one. Loopback unless told otherwise.
-    pub listen: Vec<SocketAddr>,
-    /// A unix socket to listen on as well; created with mode 0660.
-    pub unix: Option<PathBuf>,
-    /// Where to listen for those who run the server: the audit log as tiles over HTTP. Nobody is asked who they are there.
-    pub operators: Option<SocketAddr>,
-    /// How many threads serve, each with a runtime of its own; 0 for one on each core.
-    pub threads: usize,
-    /// How many connections there may be at once.
-    pub max_connections: usize,
-    /// How many calls one connection may have open at once.
-    pub max_concurrent_streams: u32,
-    /// How long calls under way may go on after the order to stop.
-    pub drain_timeout: SignedDuration,
-    /// How long a connection lives, give or take a tenth, before it is asked to reconnect.
-    pub max_connection_age: SignedDuration,
-}
-
-impl Default for ServerConfig {
-    fn default() -> Self {
-        Self {
-            listen: vec![SocketAddr::from(([127, 0, 0, 1], 50_051))],
-            unix: None,
-            operators: None,
-            threads: 0,
-            max_connections: 10_000,
-            max_concurrent_streams: 256,
-            drain_timeout: SignedDuration::from_secs(20),
-            max_connection_age: SignedDuration::from_mins(30),
-        }
-    }
 }
 
 /// What decides.
@@ -147,6 +138,34 @@ impl Default for LogConfig {
     }
 }
 
+/// A key with a value that cannot be used, and why.
+type Fault = (&'static str, String);
+
+impl PolicyConfig {
+    fn fault(&self) -> Option<Fault> {
+        if let Err(error) = self.validation.parse::<ValidationMode>() {
+            return Some(("policy.validation", error.to_string()));
+        }
+        if let Err(error) = self.posture.parse::<Posture>() {
+            return Some(("policy.posture", error.to_string()));
+        }
+        let is_long = self.rescan_interval.is_positive();
+        (!is_long).then(|| ("policy.rescan_interval", NOTHING.to_owned()))
+    }
+}
+
+impl LogConfig {
+    fn fault(&self) -> Option<Fault> {
+        if self.format != "text" && self.format != "json" {
+            let message = format!("`{}` is not one of `text`, `json`", self.format);
+            return Some(("log.format", message));
+        }
+        let error = EnvFilter::try_new(&self.filter).err()?;
+        let message = format!("`{}` is not a filter: {error}", self.filter);
+        Some(("log.filter", message))
+    }
+}
+
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -198,76 +217,55 @@ impl Config {
     /// # Errors
     /// The first key with a value that cannot be used.
     pub fn check(&self) -> Result<(), ConfigError> {
-        let invalid =
-            |key: &str, message: String| Err(ConfigError::Invalid(format!("`{key}`: {message}")));
-        if let Err(error) = self
-            .policy
-            .validation
-            .parse::<crate::model::ValidationMode>()
-        {
-            return invalid("policy.validation", error.to_string());
+        let faults = [
+            self.policy.fault(),
+            self.log.fault(),
+            self.approvals.fault(),
+            self.audit.check().err(),
+            self.tls.files().err(),
+            self.limits.fault(),
+            self.telemetry.fault(),
+            self.server.fault(self.identity.development_logins),
+        ];
+        if let Some((key, message)) = faults.into_iter().flatten().next() {
+            return Err(ConfigError::Invalid(format!("`{key}`: {message}")));
         }
-        if let Err(error) = self.policy.posture.parse::<crate::model::Posture>() {
-            return invalid("policy.posture", error.to_string());
-        }
-        if self.log.format != "text" && self.log.format != "json" {
-            return invalid(
-                "log.format",
-                format!("`{}` is not one of `text`, `json`", self.log.format),
-            );
-        }
-        if let Err(error) = EnvFilter::try_new(&self.log.filter) {
-            return invalid(
-                "log.filter",
-                format!("`{}` is not a filter: {error}", self.log.filter),
-            );
-        }
-        if let Some((key, message)) = self.approvals.fault() {
-            return invalid(key, message);
-        }
-        if let Err((key, message)) = self.audit.check() {
-            return invalid(key, message);
-        }
-        let reachable = self
-            .server
-            .listen
-            .iter()
-            .find(|address| !address.ip().is_loopback());
-        if let (true, Some(address)) = (self.identity.development_logins, reachable) {
-            return invalid(
-                "identity.development_logins",
-                format!(
-                    "believes everybody, so the server may listen on loopback only, and `{address}` is not"
-                ),
-            );
-        }
-        if self.server.listen.is_empty() && self.server.unix.is_none() {
-            return invalid(
-                "server.listen",
-                "there is neither an address nor a unix socket to listen on".to_owned(),
-            );
-        }
-        for (key, duration) in [
-            ("server.drain_timeout", self.server.drain_timeout),
-            ("server.max_connection_age", self.server.max_connection_age),
-            ("policy.rescan_interval", self.policy.rescan_interval),
-        ] {
-            if !duration.is_positive() {
-                return invalid(key, "is not longer than nothing".to_owned());
+        self.check_ways_in().map_err(ConfigError::Invalid)?;
+        issuers::check(&self.issuer, self.identity.development_logins)
+            .and_then(|()| callers::check(&self.caller, &self.issuer))
+            .map_err(ConfigError::Invalid)
+    }
+
+    /// Checks that callers who are bound can show what they are known by.
+    fn check_ways_in(&self) -> Result<(), String> {
+        let has_certificates = self.tls.client_ca.is_some();
+        for (name, caller) in &self.caller {
+            if caller.spiffe.is_some() && !has_certificates {
+                return Err(format!(
+                    "`caller.{name}.spiffe`: no client can show a certificate without `tls.client_ca`"
+                ));
             }
-        }
-        for (key, count) in [
-            ("server.max_connections", self.server.max_connections),
-            (
-                "server.max_concurrent_streams",
-                usize::try_from(self.server.max_concurrent_streams).unwrap_or(usize::MAX),
-            ),
-        ] {
-            if count == 0 {
-                return invalid(key, "is 0".to_owned());
+            if caller.unix_user.is_some() && self.server.unix.is_none() {
+                return Err(format!(
+                    "`caller.{name}.unix_user`: there is no socket to come by without `server.unix`"
+                ));
             }
         }
         Ok(())
+    }
+
+    /// Checks that a server with this configuration would let somebody in.
+    ///
+    /// # Errors
+    /// When it would not.
+    pub fn check_callers(&self) -> Result<(), ConfigError> {
+        let identity = &self.identity;
+        let is_somebody = identity.unauthenticated_callers || identity.development_logins;
+        if is_somebody || !self.caller.is_empty() {
+            return Ok(());
+        }
+        let message = "nobody may call: add a `[caller.NAME]` for each caller, or set `identity.unauthenticated_callers = true` to let everybody who reaches the server call everything";
+        Err(ConfigError::Invalid(message.to_owned()))
     }
 
     /// The configuration as TOML, for `serve --check-config`.

@@ -2,8 +2,7 @@
 //!
 //! Measured beside tokio's multi-thread runtime: one thread that keeps its calls gathers many answers into one write.
 
-use std::io;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,30 +13,26 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{ServerConfig, to_std};
-use crate::grpc::Api;
+use crate::config::{Config, to_std};
+use crate::grpc::FairGate;
+use crate::usecase::observing::{ConnectionRefusal, Observer};
 
 use super::StartError;
 use super::coarse_timer::CoarseTimer;
-use super::connection::{ConnectionLimits, serve};
+use super::connection::{ConnectionLimits, Serving};
+use super::entrance::Entrance;
 use super::parts::serving_threads;
 
 /// The stack of every thread that evaluates policies. Cedar needs 100 KiB to be left, and deep policies use several.
 pub(super) const STACK_BYTES: usize = 8 * 1024 * 1024;
-/// How long a peer may take to introduce itself.
-const INTRODUCTION_TIMEOUT: Duration = Duration::from_secs(10);
-/// What every client of HTTP/2 says first.
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// How often to look for the rest of it.
-const PREFACE_PAUSE: Duration = Duration::from_millis(10);
 /// How many long evaluations one core's runtime runs at a time, beside serving.
 const LONG_EVALUATIONS: usize = 2;
 
 /// A connection on its way to a core.
 #[derive(Debug)]
-pub(super) enum Connection {
+pub(super) enum Accepted {
     /// From the network.
-    Tcp(TcpStream),
+    Tcp(TcpStream, SocketAddr),
     /// From a process on this machine.
     Unix(UnixStream),
 }
@@ -45,7 +40,7 @@ pub(super) enum Connection {
 /// One serving thread.
 #[derive(Debug)]
 struct Core {
-    connections: mpsc::UnboundedSender<Connection>,
+    connections: mpsc::UnboundedSender<Accepted>,
     open: Arc<AtomicUsize>,
     thread: JoinHandle<usize>,
 }
@@ -53,13 +48,20 @@ struct Core {
 /// Hands connections to the core that has fewest.
 #[derive(Clone, Debug)]
 pub(super) struct Dispatcher {
-    cores: Vec<(mpsc::UnboundedSender<Connection>, Arc<AtomicUsize>)>,
+    observer: Arc<dyn Observer>,
+    cores: Vec<(mpsc::UnboundedSender<Accepted>, Arc<AtomicUsize>)>,
     max_connections: usize,
 }
 
 impl Dispatcher {
-    /// Hands over `connection`; answers false if there are too many.
-    pub(super) fn dispatch(&self, connection: Connection) -> bool {
+    /// Hands over `connection`, or closes it if there are too many.
+    pub(super) fn dispatch(&self, connection: Accepted) {
+        if !self.hand_over(connection) {
+            self.observer.connection_refused(ConnectionRefusal::TooMany);
+        }
+    }
+
+    fn hand_over(&self, connection: Accepted) -> bool {
         let open: usize = self
             .cores
             .iter()
@@ -89,25 +91,32 @@ pub(super) struct Cores {
     hurry: CancellationToken,
     drain_timeout: Arc<std::sync::OnceLock<Duration>>,
     max_connections: usize,
+    observer: Arc<dyn Observer>,
+    gates: Vec<FairGate>,
 }
 
 impl Cores {
     /// Starts the configured number of threads.
-    pub(super) fn start(config: &ServerConfig, api: &Api) -> Result<Self, StartError> {
+    pub(super) fn start(config: &Config, entrance: &Entrance) -> Result<Self, StartError> {
+        let fair = config.limits.fair_settings();
+        let config = &config.server;
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
         let drain_timeout = Arc::new(std::sync::OnceLock::new());
         let limits = ConnectionLimits {
             max_concurrent_streams: config.max_concurrent_streams,
             max_age: to_std(config.max_connection_age),
         };
-        let mut cores = Vec::new();
+        let (mut cores, mut gates) = (Vec::new(), Vec::new());
         for number in 0..serving_threads(config.threads) {
             let (connections, inbox) = mpsc::unbounded_channel();
             let open = Arc::new(AtomicUsize::new(0));
+            let gate = FairGate::new(fair);
+            gates.push(gate.clone());
             let worker = Worker {
                 inbox,
                 open: Arc::clone(&open),
-                api: api.clone(),
+                entrance: entrance.clone(),
+                gate,
                 clock: CoarseTimer::default(),
                 limits,
                 stop: stop.clone(),
@@ -127,12 +136,15 @@ impl Cores {
             hurry,
             drain_timeout,
             max_connections: config.max_connections,
+            observer: Arc::clone(&entrance.observer),
+            gates,
         })
     }
 
     /// What hands connections to these cores.
     pub(super) fn dispatcher(&self) -> Dispatcher {
         Dispatcher {
+            observer: Arc::clone(&self.observer),
             cores: self
                 .threads
                 .iter()
@@ -140,6 +152,11 @@ impl Cores {
                 .collect(),
             max_connections: self.max_connections,
         }
+    }
+
+    /// Where calls wait for their turns, one for each thread.
+    pub(super) fn gates(&self) -> Vec<FairGate> {
+        self.gates.clone()
     }
 
     /// What ends the draining at once, for whoever is in a hurry.
@@ -158,9 +175,10 @@ impl Cores {
 }
 
 struct Worker {
-    inbox: mpsc::UnboundedReceiver<Connection>,
+    inbox: mpsc::UnboundedReceiver<Accepted>,
     open: Arc<AtomicUsize>,
-    api: Api,
+    entrance: Entrance,
+    gate: FairGate,
     clock: CoarseTimer,
     limits: ConnectionLimits,
     stop: CancellationToken,
@@ -195,6 +213,9 @@ impl Worker {
     /// Serves until told to stop; answers how many connections had to be cut off.
     async fn run(mut self) -> usize {
         let tasks = TaskTracker::new();
+        self.entrance.api = self.entrance.api.taking_turns_at(self.gate.clone());
+        let turns = self.gate.clone().run();
+        tasks.spawn(self.stop.clone().run_until_cancelled_owned(turns));
         let ticking = self.clock.clone();
         tasks.spawn(
             self.stop
@@ -221,32 +242,21 @@ impl Worker {
         tasks.len()
     }
 
-    fn serve(&self, connection: Connection) -> impl Future<Output = ()> + Send + 'static {
-        let (api, stop, clock) = (self.api.clone(), self.stop.clone(), self.clock.clone());
+    fn serve(&self, accepted: Accepted) -> impl Future<Output = ()> + Send + 'static {
         let limits = ConnectionLimits {
             max_age: jittered(self.limits.max_age),
             ..self.limits
         };
+        let serving = Serving {
+            limits,
+            clock: self.clock.clone(),
+            stop: self.stop.clone(),
+        };
+        let entrance = self.entrance.clone();
         let open = OpenConnection(Arc::clone(&self.open));
         async move {
             let _open = open;
-            match connection {
-                Connection::Tcp(stream) => {
-                    // A stream that cannot be prepared is closed; its peer sees that.
-                    if let Ok(stream) = tokio::net::TcpStream::from_std(stream)
-                        && is_in_time(is_introduced(&stream), &stop).await
-                    {
-                        serve(stream, api, limits, clock, stop).await;
-                    }
-                }
-                Connection::Unix(stream) => {
-                    if let Ok(stream) = tokio::net::UnixStream::from_std(stream)
-                        && is_in_time(speaks(&stream), &stop).await
-                    {
-                        serve(stream, api, limits, clock, stop).await;
-                    }
-                }
-            }
+            entrance.serve(accepted, serving).await;
         }
     }
 }
@@ -257,36 +267,6 @@ impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Waits for a peer to introduce itself; one that is not done is not waited for when the server stops.
-async fn is_in_time(
-    introduction: impl Future<Output = io::Result<bool>>,
-    stop: &CancellationToken,
-) -> bool {
-    tokio::select! {
-        done = tokio::time::timeout(INTRODUCTION_TIMEOUT, introduction) => matches!(done, Ok(Ok(true))),
-        () = stop.cancelled() => false,
-    }
-}
-
-/// Waits for the words that begin a connection, and leaves them to be read: what reads them waits for ever.
-async fn is_introduced(stream: &tokio::net::TcpStream) -> io::Result<bool> {
-    let mut words = [0; PREFACE.len()];
-    loop {
-        let length = stream.peek(&mut words).await?;
-        let is_begun = length > 0 && words.get(..length) == PREFACE.get(..length);
-        if !is_begun || length == words.len() {
-            return Ok(is_begun);
-        }
-        // What has been seen and not read wakes nobody up, and neither does what comes behind it.
-        tokio::time::sleep(PREFACE_PAUSE).await;
-    }
-}
-
-/// Waits for a first byte. Processes of this machine that may use the socket are trusted with the rest.
-async fn speaks(stream: &tokio::net::UnixStream) -> io::Result<bool> {
-    stream.readable().await.map(|()| true)
 }
 
 /// A tenth more or less, so that connections that began together do not end together.

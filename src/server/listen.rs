@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::ServerConfig;
 
-use super::cores::{Connection, Cores, Dispatcher};
+use super::cores::{Accepted, Cores, Dispatcher};
 use super::{Addresses, StartError};
 
 /// How long to wait after an accept failed, as it does when the process is out of file descriptors.
@@ -91,11 +91,11 @@ fn listen_tcp(
     let bound = listener.local_addr().map_err(listen)?;
     runtime.spawn(stop.run_until_cancelled_owned(async move {
         loop {
-            let accepted = listener.accept().await.and_then(|(stream, _)| {
+            let accepted = listener.accept().await.and_then(|(stream, address)| {
                 stream.set_nodelay(true)?;
-                stream.into_std()
+                Ok(Accepted::Tcp(stream.into_std()?, address))
             });
-            hand_over(accepted.map(Connection::Tcp), &dispatcher).await;
+            hand_over(accepted, &dispatcher).await;
         }
     }));
     Ok(bound)
@@ -117,7 +117,7 @@ fn listen_unix(
                 .accept()
                 .await
                 .and_then(|(stream, _)| stream.into_std());
-            hand_over(accepted.map(Connection::Unix), &dispatcher).await;
+            hand_over(accepted.map(Accepted::Unix), &dispatcher).await;
         }
     }));
     Ok(())
@@ -145,13 +145,9 @@ fn remove_stale(path: &Path) -> io::Result<()> {
     }
 }
 
-async fn hand_over(accepted: io::Result<Connection>, dispatcher: &Dispatcher) {
+async fn hand_over(accepted: io::Result<Accepted>, dispatcher: &Dispatcher) {
     match accepted {
-        Ok(connection) => {
-            if !dispatcher.dispatch(connection) {
-                tracing::warn!("a connection was refused: there are too many");
-            }
-        }
+        Ok(connection) => dispatcher.dispatch(connection),
         Err(error) => {
             tracing::warn!(%error, "a connection could not be accepted");
             tokio::time::sleep(ACCEPT_PAUSE).await;

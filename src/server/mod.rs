@@ -9,11 +9,19 @@ mod clock;
 mod coarse_timer;
 mod connection;
 mod cores;
+mod entrance;
+mod health;
+mod identities;
+mod introduced;
 mod listen;
+mod open_connections;
 mod operators;
 mod parts;
 mod sample;
+mod sips;
 mod stores;
+mod systemd;
+mod vitals;
 mod watch;
 
 use std::net::SocketAddr;
@@ -21,28 +29,35 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
-use tonic_health::ServingStatus;
-use tonic_health::server::HealthReporter;
+use axum::Router;
+use tokio::runtime::{Handle, Runtime};
+use tokio_util::sync::CancellationToken;
+use tonic_health::pb::health_server::{Health as HealthService, HealthServer};
 
 use crate::channel::{DestinationError, Destinations};
 use crate::config::{Config, to_std};
-use crate::grpc::{Api, ApprovalApi, AuditApi};
+use crate::grpc::{Api, ApprovalApi, AuditApi, Gatekeeper};
 use crate::http;
-use crate::identity::{DevelopmentLogins, NoLogins};
 use crate::model::PolicyProblem;
-use crate::usecase::ports::{Channels, Credentials};
+use crate::usecase::Refusals;
+use crate::usecase::observing::Vitals;
+use crate::usecase::ports::{Authentication, Channels, Clock};
 
 pub use clock::SystemClock;
-pub use parts::{Parts, compile_options};
+pub use parts::{Parts, Surroundings, compile_options};
 pub use sample::SampleSet;
 pub use watch::Signals;
 
 use audit::AuditTasks;
 use background::ApprovalTasks;
 use cores::Cores;
+use entrance::{Doorkeeping, Entrance};
+use health::Health;
+use identities::Identities;
 use listen::Listeners;
 use operators::Operators;
+use vitals::{CountedApprovals, ServerVitals};
+use watch::Reloads;
 
 /// The services whose health is told.
 const SERVICES: [&str; 5] = [
@@ -52,6 +67,9 @@ const SERVICES: [&str; 5] = [
     "countersign.v1.AuthorizationService",
     "countersign.v1.PolicyService",
 ];
+
+/// How often callers that have not called for long are forgotten.
+const TIDY: Duration = Duration::from_secs(5);
 
 /// Why a server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -77,6 +95,9 @@ pub enum StartError {
     /// The services cannot be described to clients.
     #[error("the API's descriptors cannot be read: {0}")]
     Descriptors(String),
+    /// Callers cannot be told, or nobody may call.
+    #[error("nobody could be let in")]
+    Identity(#[source] anyhow::Error),
     /// The store of approvals cannot be used.
     #[error("the approvals cannot be kept")]
     Store(#[source] anyhow::Error),
@@ -103,6 +124,7 @@ pub struct Addresses {
 /// A server that runs until it is stopped.
 #[derive(Debug)]
 pub struct Server {
+    vitals: Arc<ServerVitals>,
     addresses: Addresses,
     background: Arc<Runtime>,
     approval_tasks: Option<ApprovalTasks>,
@@ -110,8 +132,12 @@ pub struct Server {
     operators: Option<Operators>,
     cores: Cores,
     listeners: Listeners,
-    health: HealthReporter,
+    health: Health,
     drain_timeout: Duration,
+    identities: Identities,
+    refusals: Arc<Refusals>,
+    /// Ends what runs beside the calls.
+    stop: CancellationToken,
     _watch: watch::WatchThread,
     parts: Parts,
 }
@@ -128,18 +154,38 @@ impl Server {
             Some(runtime) => Arc::clone(runtime),
             None => background::start_runtime()?,
         };
-        let (health, health_service) = tonic_health::server::health_reporter();
+        let audit = parts.audit.clone();
+        let started = Self::start_on(Arc::clone(&background), config, parts);
+        if let (Err(_), Some(audit)) = (&started, audit) {
+            // The log was begun already, and nobody shall take this replica for one that was lost.
+            audit.stop(&background);
+        }
+        started
+    }
+
+    fn start_on(
+        background: Arc<Runtime>,
+        config: &Config,
+        parts: Parts,
+    ) -> Result<Self, StartError> {
+        let identities = Identities::open(config, &parts.clock)?;
+        let (reporter, health_service) = tonic_health::server::health_reporter();
+        let health = Health::new(reporter);
         let is_loaded = parts.reloader.active().load().is_some();
-        background.block_on(set_health(&health, is_loaded));
-        let approvals = ApprovalApi::new(parts.approvals.clone(), credentials(config));
-        let api = Api::new(
-            &parts.authorizer,
-            &parts.reloader,
-            (approvals, audit_api(config, &parts)?),
-            health_service,
-        )
-        .map_err(|error| StartError::Descriptors(error.to_string()))?;
-        let cores = Cores::start(&config.server, &api)?;
+        background.block_on(health.set(is_loaded));
+        let entrance = open_entrance(
+            config,
+            &parts,
+            &identities,
+            (health_service, background.handle().clone()),
+        )?;
+        let cores = Cores::start(config, &entrance)?;
+        let stop = CancellationToken::new();
+        identities.start(background.handle(), &stop);
+        background.spawn(
+            stop.clone()
+                .run_until_cancelled_owned(tidy(entrance.clone())),
+        );
         // Before anybody can ask for a reload: the first good one must not go by unseen.
         let watch = watch::start(
             &parts,
@@ -153,17 +199,22 @@ impl Server {
             let told = (health.clone(), Arc::clone(&parts.reloader));
             AuditTasks::start(audit, told, background.handle())
         });
+        let vitals = vitals(
+            &parts,
+            &cores,
+            (&entrance, &identities, &health),
+            (background.handle(), &stop),
+        );
         let operators = match config.server.operators {
             Some(address) => {
-                let library = parts.audit.as_ref().map(|audit| audit.library());
-                let library = library.transpose().map_err(StartError::Audit)?;
-                let router = library.map(http::router).unwrap_or_default();
+                let router = operators_router(&parts, vitals.clone())?;
                 Some(Operators::start(address, router, &background)?)
             }
             None => None,
         };
         let listeners = Listeners::start(&config.server, &background, &cores)?;
         Ok(Self {
+            vitals,
             addresses: listeners.addresses().clone(),
             background,
             approval_tasks,
@@ -173,6 +224,9 @@ impl Server {
             listeners,
             health,
             drain_timeout: to_std(config.server.drain_timeout),
+            identities,
+            refusals: Arc::clone(&entrance.refusals),
+            stop,
             _watch: watch,
             parts,
         })
@@ -186,6 +240,11 @@ impl Server {
     /// Where it listens for those who run it.
     pub fn operators_address(&self) -> Option<SocketAddr> {
         self.operators.as_ref().map(|operators| operators.address)
+    }
+
+    /// Tells how it stands.
+    pub fn vitals(&self) -> Arc<dyn Vitals> {
+        self.vitals.clone()
     }
 
     /// What it is made of.
@@ -202,16 +261,33 @@ impl Server {
         Signals::receive()
     }
 
+    /// Reads policies, certificates and keys again, as SIGHUP does. What cannot be used is not, and what is in force stays.
+    pub fn reload(&self) {
+        self.background.block_on(self.reloads().run());
+    }
+
+    fn reloads(&self) -> Reloads {
+        Reloads {
+            reloader: Arc::clone(&self.parts.reloader),
+            identities: self.identities.clone(),
+        }
+    }
+
     /// Serves until SIGTERM or SIGINT, reloading at each SIGHUP, and then stops; a second SIGTERM or SIGINT cuts off what is under way.
     ///
     /// Answers how many connections were cut off.
     pub fn run(self, mut signals: Signals) -> usize {
-        let reloader = Arc::clone(&self.parts.reloader);
-        self.background.block_on(signals.until_stopped(&reloader));
+        let reloads = self.reloads();
+        systemd::ready();
+        self.background
+            .spawn(systemd::keep_alive(self.stop.clone()));
+        self.background
+            .block_on(signals.until_stopped(Some(&reloads)));
+        systemd::stopping();
         tracing::info!("stopping: calls under way may end");
         let hurry = self.cores.hurry();
         self.background.spawn(async move {
-            signals.until_stopped(&reloader).await;
+            signals.until_stopped(None).await;
             hurry.cancel();
         });
         self.stop()
@@ -221,13 +297,15 @@ impl Server {
     ///
     /// Answers how many connections were cut off.
     pub fn stop(self) -> usize {
-        self.background.block_on(set_health(&self.health, false));
+        self.background.block_on(self.health.stop());
         self.listeners.stop();
         if let Some(tasks) = &self.approval_tasks {
             tasks.stop_watching();
         }
         let cut_off = self.cores.drain(self.drain_timeout);
+        self.stop.cancel();
         drop((self.approval_tasks, self.audit_tasks, self.operators));
+        self.refusals.flush();
         // Behind the last call, so that its decision is in the log.
         if let Some(audit) = &self.parts.audit {
             audit.stop(&self.background);
@@ -240,7 +318,7 @@ impl Server {
     }
 }
 
-fn audit_api(config: &Config, parts: &Parts) -> Result<AuditApi, StartError> {
+fn audit_api(config: &Config, parts: &Parts, files: Handle) -> Result<AuditApi, StartError> {
     let logs = match &parts.audit {
         Some(audit) => {
             let library = audit.library().map_err(StartError::Audit)?;
@@ -248,29 +326,102 @@ fn audit_api(config: &Config, parts: &Parts) -> Result<AuditApi, StartError> {
         }
         None => None,
     };
-    Ok(AuditApi::new(
-        logs,
-        credentials(config),
-        &config.audit.readers,
-    ))
+    Ok(AuditApi::new(logs, &config.audit.readers, files))
 }
 
-fn credentials(config: &Config) -> Arc<dyn Credentials> {
-    if config.identity.development_logins {
-        Arc::new(DevelopmentLogins)
-    } else {
-        Arc::new(NoLogins)
+/// The way in: everything that is served, for whom, by what transport.
+fn open_entrance<H: HealthService>(
+    config: &Config,
+    parts: &Parts,
+    identities: &Identities,
+    (health, files): (HealthServer<H>, Handle),
+) -> Result<Entrance, StartError> {
+    let keeping = doorkeeping(parts);
+    let authentication: Arc<dyn Authentication> = identities.authenticator.clone();
+    let gatekeeper = Gatekeeper::new(
+        authentication,
+        Arc::clone(&keeping.refusals),
+        Arc::clone(&keeping.observer),
+    );
+    let approvals = ApprovalApi::new(parts.approvals.clone());
+    let api = Api::new(
+        (&parts.authorizer, &parts.reloader),
+        (approvals, audit_api(config, parts, files)?),
+        health,
+        Arc::new(gatekeeper),
+    );
+    let api = api.map_err(|error| StartError::Descriptors(error.to_string()))?;
+    let tls = identities.tls.clone();
+    Ok(Entrance::new(api, tls, &config.limits, keeping))
+}
+
+/// What those who run the server can ask over HTTP.
+fn operators_router(parts: &Parts, vitals: Arc<dyn Vitals>) -> Result<Router, StartError> {
+    let library = parts.audit.as_ref().map(|audit| audit.library());
+    let library = library.transpose().map_err(StartError::Audit)?;
+    let logs = library.map(http::router).unwrap_or_default();
+    Ok(logs.merge(http::operators(vitals, parts.metrics.clone())))
+}
+
+/// Who is told of what is turned away.
+fn doorkeeping(parts: &Parts) -> Doorkeeping {
+    let log = parts.audit.as_ref().map(|audit| audit.decision_log());
+    let (observer, clock) = (Arc::clone(&parts.observer), Arc::clone(&parts.clock));
+    let refusals = Refusals::new(log, Arc::clone(&observer), Arc::clone(&clock));
+    Doorkeeping {
+        refusals: Arc::new(refusals),
+        observer,
+        clock,
     }
 }
 
-async fn set_health(health: &HealthReporter, is_serving: bool) {
-    let status = if is_serving {
-        ServingStatus::Serving
-    } else {
-        ServingStatus::NotServing
-    };
-    for service in SERVICES {
-        health.set_service_status(service, status).await;
+/// Reads the certificates that `config` names, and checks everything that callers are known by, without serving.
+///
+/// # Errors
+/// What a server would not start with.
+pub fn check_identities(config: &Config) -> Result<(), StartError> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    Identities::open(config, &clock).map(drop)
+}
+
+/// Starts the runtime that everything but decisions works on.
+///
+/// # Errors
+/// When threads cannot be started.
+pub fn start_background() -> Result<Arc<Runtime>, StartError> {
+    background::start_runtime()
+}
+
+/// What tells how the server stands; counts approvals until `stop`.
+fn vitals(
+    parts: &Parts,
+    cores: &Cores,
+    (entrance, identities, health): (&Entrance, &Identities, &Health),
+    (background, stop): (&Handle, &CancellationToken),
+) -> Arc<ServerVitals> {
+    let counted = Arc::<CountedApprovals>::default();
+    if let Some(approvals) = &parts.approvals {
+        let counting = Arc::clone(&counted).keep_counting(Arc::clone(approvals));
+        background.spawn(stop.clone().run_until_cancelled_owned(counting));
+    }
+    Arc::new(ServerVitals {
+        reloader: Arc::clone(&parts.reloader),
+        approvals: counted,
+        audit: parts.audit.as_ref().map(|audit| audit.watched()),
+        open: Arc::clone(&entrance.open),
+        gates: cores.gates(),
+        identities: identities.clone(),
+        health: health.clone(),
+    })
+}
+
+/// Forgets callers that have not called for long.
+async fn tidy(entrance: Entrance) {
+    let mut interval = background::every(TIDY);
+    loop {
+        interval.tick().await;
+        entrance.api.gatekeeper().tidy();
+        entrance.refusals.flush();
     }
 }
 

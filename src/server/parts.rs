@@ -8,11 +8,13 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::audit::redaction::RedactionKey;
 use crate::config::{Config, PolicyConfig};
+use crate::identity::DevelopmentLogins;
 use crate::model::{EntityRef, Outcome, Record, Request};
 use crate::policy::{Bundle, BundleFile, BundleLimits, CompileOptions, Engine, compile};
 use crate::storage::policy_dir::PolicyDir;
 use crate::usecase::approval_store::ApprovalStore;
 use crate::usecase::approvals::{Approvals, Directory};
+use crate::usecase::observing::{Metrics, NoObserver, Observer};
 use crate::usecase::ports::{Clock, PolicySource};
 use crate::usecase::{
     Authorizer, AuthorizerSettings, CacheSettings, PolicyRecords, Recorder, Reloader,
@@ -36,10 +38,41 @@ pub struct Parts {
     pub policy_dir: Option<PolicyDir>,
     /// Keeps approvals, if this is a server that does.
     pub approvals: Option<Arc<Approvals>>,
+    /// Tells the time.
+    pub(super) clock: Arc<dyn Clock>,
+    /// Sees what happens.
+    pub(super) observer: Arc<dyn Observer>,
+    /// Writes metrics, if anybody may ask for them.
+    pub(super) metrics: Option<Arc<dyn Metrics>>,
     /// Records what is decided, if this is a server that does.
     pub(super) audit: Option<Arc<Audit>>,
     /// The runtime that the store of approvals works on.
     pub(super) background: Option<Arc<Runtime>>,
+}
+
+/// What a server finds when it starts.
+#[derive(Debug)]
+pub struct Surroundings {
+    /// The runtime that everything but decisions works on.
+    pub background: Arc<Runtime>,
+    /// Sees what happens.
+    pub observer: Arc<dyn Observer>,
+    /// Writes metrics, if anybody may ask for them.
+    pub metrics: Option<Arc<dyn Metrics>>,
+}
+
+impl Surroundings {
+    /// Where nobody looks.
+    ///
+    /// # Errors
+    /// When threads cannot be started.
+    pub fn unobserved() -> Result<Self, StartError> {
+        Ok(Self {
+            background: start_runtime()?,
+            observer: Arc::new(NoObserver),
+            metrics: None,
+        })
+    }
 }
 
 impl Parts {
@@ -47,7 +80,7 @@ impl Parts {
     ///
     /// Without a store of approvals nothing can be opened or redeemed, and nothing is recorded.
     pub fn assemble(config: &Config, source: Option<Arc<dyn PolicySource>>) -> Self {
-        Base::lay(config, source).build(config, None)
+        Base::lay(config, source, Arc::new(NoObserver)).build(config, None)
     }
 
     /// Plugs the parts of a server together: opens the configured store of approvals and the audit log.
@@ -58,36 +91,60 @@ impl Parts {
         config: &Config,
         source: Option<Arc<dyn PolicySource>>,
     ) -> Result<Self, StartError> {
-        let background = start_runtime()?;
-        let mut base = Base::lay(config, source);
+        Self::within(Surroundings::unobserved()?, config, source)
+    }
+
+    /// The same for a server within `surroundings`.
+    ///
+    /// # Errors
+    /// As [`Parts::for_server`].
+    pub fn within(
+        surroundings: Surroundings,
+        config: &Config,
+        source: Option<Arc<dyn PolicySource>>,
+    ) -> Result<Self, StartError> {
+        let Surroundings {
+            background,
+            observer,
+            metrics,
+        } = surroundings;
+        let parts = Self::open(config, source, (&background, observer))?;
+        Ok(Self {
+            background: Some(background),
+            metrics,
+            ..parts
+        })
+    }
+
+    fn open(
+        config: &Config,
+        source: Option<Arc<dyn PolicySource>>,
+        (background, observer): (&Arc<Runtime>, Arc<dyn Observer>),
+    ) -> Result<Self, StartError> {
+        let mut base = Base::lay(config, source, observer);
         if !config.audit.enabled {
             // Records of approvals are kept all the same, and may be published later: under a key that nobody has.
             let key = RedactionKey(std::array::from_fn(|_| fastrand::u8(..)));
             let records = PolicyRecords::new(base.reloader.active(), key);
-            let stores = open_stores(&config.approvals, Arc::new(records), &background)?;
-            let parts = base.build(config, stores.map(|stores| stores.approvals));
-            return Ok(Self {
-                background: Some(background),
-                ..parts
-            });
+            let stores = open_stores(&config.approvals, Arc::new(records), background)?;
+            return Ok(base.build(config, stores.map(|stores| stores.approvals)));
         }
         let (events, told) = unbounded_channel();
         base.reloader = Arc::new(base.bare_reloader(config).told_to(events));
         let claimed = claim(&config.audit).map_err(StartError::Audit)?;
         let records = PolicyRecords::new(base.reloader.active(), claimed.keys.redaction);
-        let kept = open_stores(&config.approvals, Arc::new(records), &background)?;
+        let kept = open_stores(&config.approvals, Arc::new(records), background)?;
         let stores = match &kept {
             Some(stores) => stores.clone(),
             None => open_control_store(&config.audit.path.join("control.sqlite"))
                 .map_err(StartError::Audit)?,
         };
         let clock = Arc::clone(&base.clock);
-        let audit = Audit::open(config, claimed, &stores, (clock, told), &background)
+        let audit = Audit::open(config, claimed, &stores, (clock, told), background)
             .map_err(StartError::Audit)?;
         let audit = Arc::new(audit);
         base.recorder = Some(audit.recorder());
         Ok(Self {
-            background: Some(background),
             audit: Some(audit),
             ..base.build(config, kept.map(|stores| stores.approvals))
         })
@@ -101,10 +158,15 @@ struct Base {
     clock: Arc<dyn Clock>,
     reloader: Arc<Reloader>,
     recorder: Option<Recorder>,
+    observer: Arc<dyn Observer>,
 }
 
 impl Base {
-    fn lay(config: &Config, source: Option<Arc<dyn PolicySource>>) -> Self {
+    fn lay(
+        config: &Config,
+        source: Option<Arc<dyn PolicySource>>,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
         let policy_dir = match &source {
             Some(_) => None,
             None => Some(PolicyDir::new(&config.policy.dir, BundleLimits::DEFAULT)),
@@ -123,6 +185,7 @@ impl Base {
             clock,
             reloader,
             recorder: None,
+            observer,
         }
     }
 
@@ -138,22 +201,17 @@ impl Base {
         };
         let approvals = store.map(|store| {
             let reviewer_type = config.policy.reviewer_types.first().cloned();
-            let directory = Directory::new(reviewer_type.unwrap_or_default());
+            let directory = directory(config, reviewer_type.unwrap_or_default());
             let limits = config.approvals.limits();
             let clock = Arc::clone(&self.clock);
-            Arc::new(Approvals::new(
-                store,
-                reloader.active(),
-                clock,
-                directory,
-                limits,
-            ))
+            let approvals = Approvals::new(store, reloader.active(), clock, directory, limits);
+            Arc::new(approvals.observed_by(Arc::clone(&self.observer)))
         });
         let authorizer = Authorizer::new(
             reloader.active(),
             reloader.history(),
             approvals.clone(),
-            self.clock,
+            Arc::clone(&self.clock),
             settings,
         );
         Parts {
@@ -161,9 +219,22 @@ impl Base {
             authorizer: Arc::new(authorizer.recorded_by(self.recorder)),
             policy_dir: self.policy_dir,
             approvals,
+            clock: self.clock,
+            observer: self.observer,
+            metrics: None,
             audit: None,
             background: None,
         }
+    }
+}
+
+/// Leads from persons to accounts. Votes that were cast by development logins do not outlive them.
+fn directory(config: &Config, reviewer_type: String) -> Directory {
+    let directory = Directory::new(reviewer_type);
+    if config.identity.development_logins {
+        directory
+    } else {
+        directory.disbelieving(DevelopmentLogins::ISSUER)
     }
 }
 

@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tonic_health::server::HealthReporter;
 
 use crate::storage::policy_dir::{DirWatch, PolicyDir};
 use crate::usecase::Reloader;
 
-use super::{Parts, StartError, set_health};
+use super::health::Health;
+use super::identities::Identities;
+use super::{Parts, StartError, systemd};
 
 /// How long a directory must be quiet before it is read: editors write a file in several steps.
 const QUIET: Duration = Duration::from_millis(100);
@@ -36,13 +37,13 @@ impl Drop for WatchThread {
 pub(super) fn start(
     parts: &Parts,
     rescan_interval: Duration,
-    health: HealthReporter,
+    health: Health,
     background: &Handle,
 ) -> Result<WatchThread, StartError> {
     let mut activations = parts.reloader.activations();
     background.spawn(async move {
         while activations.changed().await.is_ok() {
-            set_health(&health, true).await;
+            health.set(true).await;
         }
     });
     let stopped = Arc::new(AtomicBool::new(false));
@@ -108,6 +109,26 @@ impl Watcher {
     }
 }
 
+/// What is read again at SIGHUP.
+#[derive(Debug)]
+pub(super) struct Reloads {
+    pub(super) reloader: Arc<Reloader>,
+    pub(super) identities: Identities,
+}
+
+impl Reloads {
+    /// Reads everything again. How it went is in the log and in the status.
+    pub(super) async fn run(&self) {
+        systemd::reloading();
+        let reloader = Arc::clone(&self.reloader);
+        tokio::task::spawn_blocking(move || reloader.reload())
+            .await
+            .ok();
+        self.identities.reload().await;
+        systemd::ready();
+    }
+}
+
 /// The signals that a server minds, from the moment this is made: before that, the first of them ends the process.
 #[derive(Debug)]
 pub struct Signals {
@@ -126,18 +147,26 @@ impl Signals {
         })
     }
 
-    /// Waits for SIGTERM or SIGINT; reloads at each SIGHUP.
-    pub(super) async fn until_stopped(&mut self, reloader: &Arc<Reloader>) {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return,
-                _ = self.interrupt.recv() => return,
-                _ = self.hang_up.recv() => {
-                    let reloader = Arc::clone(reloader);
-                    // How it went is in the log and in the status.
-                    tokio::task::spawn_blocking(move || reloader.reload()).await.ok();
+    /// Waits for SIGTERM or SIGINT; at each SIGHUP runs `reloads`, if there are any.
+    pub(super) async fn until_stopped(&mut self, reloads: Option<&Reloads>) {
+        let Self {
+            terminate,
+            interrupt,
+            hang_up,
+        } = self;
+        let reloading = async {
+            loop {
+                // The signal cannot be lost: there are no others who would receive it.
+                hang_up.recv().await;
+                if let Some(reloads) = reloads {
+                    reloads.run().await;
                 }
             }
+        };
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = reloading => {}
         }
     }
 }

@@ -92,6 +92,11 @@ fn about(what: &What) -> (&'static str, String) {
                 format!("{lost} decisions are not in the log: {reason}"),
             )
         }
+        What::CallRefused(it) => {
+            let who = Some(it.caller.as_str()).filter(|caller| !caller.is_empty());
+            let who = who.unwrap_or(&it.peer);
+            ("refused", format!("{who}: {}: {}", it.method, it.detail))
+        }
         What::PolicyActivated(it) => (
             "policies",
             format!("{:.12} came into force", it.policy_version),

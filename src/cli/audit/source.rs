@@ -12,6 +12,7 @@ use tonic::transport::Channel;
 use crate::audit::filter::RecordFilter;
 use crate::audit::tree::TreeHash;
 use crate::cli::approvals::{Connection, failure};
+use crate::cli::dial::Dialled;
 use crate::cli::output::say;
 use crate::grpc::filter_message;
 use crate::grpc::proto::audit_service_client::AuditServiceClient;
@@ -46,7 +47,10 @@ impl SourceArguments {
                 .with_context(|| format!("`{}` cannot be read", dir.display()))?;
             return Ok(Source::Folder(folder));
         }
-        let (channel, authorization) = self.connection.dial().await?;
+        let Dialled {
+            channel,
+            authorization,
+        } = self.connection.dial().await?;
         let client = AuditServiceClient::new(channel).max_decoding_message_size(MESSAGE_BYTES);
         Ok(Source::Server {
             client,

@@ -174,10 +174,23 @@ impl Audit {
         })
     }
 
+    /// What tells how the log does.
+    pub(super) fn watched(&self) -> (Arc<BufferedLog>, Arc<Seal>) {
+        (Arc::clone(&self.log), Arc::clone(&self.seal))
+    }
+
+    /// The log that decisions are recorded in.
+    pub(super) fn decision_log(&self) -> Arc<dyn DecisionLog> {
+        Arc::clone(&self.log) as _
+    }
+
     /// Records decisions in it.
     pub(super) fn recorder(&self) -> Recorder {
-        let log: Arc<dyn DecisionLog> = Arc::clone(&self.log) as _;
-        Recorder::new(log, self.redaction_key, Arc::clone(&self.seal))
+        Recorder::new(
+            self.decision_log(),
+            self.redaction_key,
+            Arc::clone(&self.seal),
+        )
     }
 
     /// Reads it.

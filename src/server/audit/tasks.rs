@@ -11,11 +11,10 @@ use tokio::sync::Mutex;
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::block_in_place;
 use tokio_util::sync::CancellationToken;
-use tonic_health::server::HealthReporter;
 
 use crate::audit::proto::{Anchor, PolicyActivated, PolicyRejected, record};
 use crate::server::background::every;
-use crate::server::set_health;
+use crate::server::health::Health;
 use crate::storage::decision_log::BufferedLog;
 use crate::usecase::decision_log::Seal;
 use crate::usecase::{PolicyEvent, Reloader};
@@ -54,7 +53,7 @@ impl AuditTasks {
     /// Starts them on `runtime`.
     pub(in crate::server) fn start(
         audit: &Audit,
-        (health, reloader): (HealthReporter, Arc<Reloader>),
+        (health, reloader): (Health, Arc<Reloader>),
         runtime: &Handle,
     ) -> Self {
         let stop = CancellationToken::new();
@@ -166,7 +165,7 @@ async fn copy_heads(control: Arc<Control>, period: Duration) {
 /// Tells health checks when decisions cannot be recorded, and when they can be again.
 async fn tell_health(
     (log, seal): (Arc<BufferedLog>, Arc<Seal>),
-    health: HealthReporter,
+    health: Health,
     reloader: Arc<Reloader>,
 ) {
     let mut interval = every(LOOK);
@@ -187,11 +186,11 @@ async fn tell_health(
         };
         if is_well && is_told {
             is_told = false;
-            set_health(&health, reloader.active().load().is_some()).await;
+            health.set(reloader.active().load().is_some()).await;
         } else if failing_for >= UNHEALTHY_AFTER {
             // Again each time: a reload may have said otherwise.
             is_told = true;
-            set_health(&health, false).await;
+            health.set(false).await;
         }
     }
 }
