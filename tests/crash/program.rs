@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use countersign::grpc::client::connect;
+use countersign::grpc::client::{ClientTls, connect};
 use rusqlite::Connection;
 use tempfile::TempDir;
 use tonic::transport::Channel;
@@ -38,7 +38,7 @@ const ENTITIES: &str = r#"[
   { "uid": { "type": "Thing", "id": "budget" }, "attrs": {}, "parents": [] }
 ]"#;
 const CONFIG: &str = "[approvals]\npending_per_requester = 4000000000\nopened_per_minute = 4000000000\n\
-    [identity]\ndevelopment_logins = true\n[policy]\nshadow_one_in = 0\n[log]\nfilter = \"error\"\n";
+    [identity]\ndevelopment_logins = true\nunauthenticated_callers = true\n[policy]\nshadow_one_in = 0\n[log]\nfilter = \"error\"\n";
 const FILE: &str = "approvals.sqlite";
 
 /// A folder with policies and the file of approvals; goes away with this value.
@@ -166,7 +166,7 @@ impl Program {
     }
 
     pub(crate) async fn connect(&self) -> Channel {
-        connect(&self.address).await.unwrap()
+        connect(&self.address, &ClientTls::default()).await.unwrap()
     }
 
     /// SIGKILL: the program gets no chance to do anything.

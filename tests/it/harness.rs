@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use countersign::config::Config;
-use countersign::grpc::client::connect;
+use countersign::grpc::client::{ClientTls, connect};
 use countersign::grpc::proto::authorization_service_client::AuthorizationServiceClient;
 use countersign::grpc::proto::batch_authorize_result::Result as BatchItem;
 use countersign::grpc::proto::policy_service_client::PolicyServiceClient;
@@ -112,6 +112,7 @@ impl Pdp {
         config.server.listen = vec![SocketAddr::from(([127, 0, 0, 1], 0))];
         config.server.threads = 1;
         config.policy.dir = folder.path();
+        config.identity.unauthenticated_callers = true;
         // What a test sees of a change comes from watching the files.
         config.policy.rescan_interval = NEVER;
         adjust(&mut config);
@@ -120,7 +121,9 @@ impl Pdp {
         let server = Server::start(&config, parts)?;
         let address = server.addresses().tcp[0];
         let runtime = Runtime::new().unwrap();
-        let channel = runtime.block_on(connect(&address.to_string())).unwrap();
+        let channel = runtime
+            .block_on(connect(&address.to_string(), &ClientTls::default()))
+            .unwrap();
         Ok(Self {
             folder,
             runtime,

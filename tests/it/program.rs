@@ -42,6 +42,8 @@ pub(crate) fn command(arguments: &[&str]) -> Command {
     // Programs side by side would want the same files; a test of approvals or of the log names some of its own.
     command.env("COUNTERSIGN_APPROVALS__STORE", "none");
     command.env("COUNTERSIGN_AUDIT__ENABLED", "false");
+    // A test of who may call says so itself.
+    command.env("COUNTERSIGN_IDENTITY__UNAUTHENTICATED_CALLERS", "true");
     command
 }
 

@@ -7,7 +7,7 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::Path;
 
-use countersign::grpc::client::connect;
+use countersign::grpc::client::{ClientTls, connect};
 use countersign::grpc::proto::Decision;
 use countersign::grpc::proto::authorization_service_client::AuthorizationServiceClient;
 
@@ -27,7 +27,7 @@ fn start_at(folder: Folder, path: &Path) -> Result<Pdp, String> {
 fn decision_through(pdp: &Pdp, path: &Path) -> Decision {
     let address = format!("unix:{}", path.display());
     let answer = pdp.wait(async {
-        let channel = connect(&address).await.unwrap();
+        let channel = connect(&address, &ClientTls::default()).await.unwrap();
         AuthorizationServiceClient::new(channel)
             .authorize(small_start())
             .await
