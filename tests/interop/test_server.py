@@ -215,6 +215,8 @@ def start_process(log, unix_path, config_path):
         "COUNTERSIGN_APPROVALS__PATH": str(config_path.with_name("approvals.sqlite")),
         "COUNTERSIGN_AUDIT__PATH": str(config_path.with_name("audit")),
         "COUNTERSIGN_AUDIT__HEADS": str(config_path.with_name("heads.txt")),
+        # Who may call is tested elsewhere.
+        "COUNTERSIGN_IDENTITY__UNAUTHENTICATED_CALLERS": "true",
     }
     if unix_path is not None:
         command += ["--unix", unix_path]
@@ -464,6 +466,7 @@ SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 WEBHOOK_CONFIG = """
 [identity]
 development_logins = true
+unauthenticated_callers = true
 [channels.webhook.soc]
 url = "http://127.0.0.1:{port}/hook"
 secret = "{secret}"
