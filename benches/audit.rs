@@ -60,6 +60,7 @@ fn main() {
     let mut config = Config::default();
     config.server.listen = vec!["127.0.0.1:0".parse().unwrap()];
     config.server.threads = 1;
+    config.identity.unauthenticated_callers = true;
     config.policy.dir = policies;
     config.approvals.store = StoreChoice::None;
     config.audit.path = folder.path().join("audit");

@@ -12,14 +12,15 @@
 mod workload;
 
 use std::hint::black_box;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
-use countersign::grpc::AuthorizationApi;
 use countersign::grpc::proto::authorization_service_server::AuthorizationService;
 use countersign::grpc::proto::{AuthorizeRequest, BatchAuthorizeRequest};
+use countersign::grpc::{AuthorizationApi, Gatekeeper};
 use countersign::server::SystemClock;
+use countersign::usecase::callers::Method;
 use countersign::usecase::{
     ActivationHistory, ActiveSnapshot, Authorizer, AuthorizerSettings, CacheSettings,
 };
@@ -57,10 +58,18 @@ fn api(policies: usize, cache_bytes: u64) -> AuthorizationApi {
     AuthorizationApi::new(Arc::new(authorizer))
 }
 
+/// Stands for the gate in front of a server.
+fn let_in<T>(message: T) -> tonic::Request<T> {
+    static GATEKEEPER: OnceLock<Arc<Gatekeeper>> = OnceLock::new();
+    let open = || Arc::new(Gatekeeper::for_everybody(Arc::new(SystemClock)));
+    let gatekeeper = GATEKEEPER.get_or_init(open);
+    gatekeeper.let_in(Method::BATCH_AUTHORIZE, message)
+}
+
 fn single(runtime: &Runtime, api: &AuthorizationApi, bytes: &[u8]) -> Vec<u8> {
     let request = AuthorizeRequest::decode(bytes).expect("an encoded request");
     let response = runtime
-        .block_on(api.authorize(tonic::Request::new(request)))
+        .block_on(api.authorize(let_in(request)))
         .expect("a decision");
     response.into_inner().encode_to_vec()
 }
@@ -100,7 +109,7 @@ fn bench(criterion: &mut Criterion) {
             bencher.iter(|| {
                 let request =
                     BatchAuthorizeRequest::decode(bytes.as_slice()).expect("an encoded batch");
-                let response = runtime.block_on(api.batch_authorize(tonic::Request::new(request)));
+                let response = runtime.block_on(api.batch_authorize(let_in(request)));
                 black_box(response.expect("decisions").into_inner().encode_to_vec())
             });
         });

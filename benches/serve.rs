@@ -22,6 +22,8 @@
 )]
 
 mod load;
+#[path = "serve/production.rs"]
+mod production;
 mod workload;
 
 use std::io::{BufRead, BufReader, Write};
@@ -76,8 +78,9 @@ fn main() {
         .expect("it answers");
         return;
     }
-    let parts: [(&str, fn()); 6] = [
+    let parts: [(&str, fn()); 7] = [
         ("throughput", throughput),
+        ("production", in_production),
         ("uncached", uncached),
         ("batch", batch),
         ("latency", latency),
@@ -163,6 +166,18 @@ fn run_child(arguments: &[String]) {
             arguments[2].parse().expect("bytes"),
             arguments.get(3).map(Path::new),
         ),
+        "echo-tls" => {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .expect("a runtime");
+            runtime.block_on(production::echo(Path::new(&arguments[1])));
+        }
+        "production" => production::countersign(
+            Path::new(&arguments[1]),
+            Path::new(&arguments[2]),
+            Path::new(&arguments[3]),
+        ),
         other => panic!("no server is called {other}"),
     }
 }
@@ -188,6 +203,7 @@ fn countersign(dir: &Path, cache_bytes: u64, audit: Option<&Path>) {
     config.server.threads = 1;
     config.policy.dir = dir.to_owned();
     config.policy.cache_bytes = cache_bytes;
+    config.identity.unauthenticated_callers = true;
     config.approvals.store = StoreChoice::None;
     config.audit.enabled = audit.is_some();
     if let Some(folder) = audit {
@@ -243,6 +259,19 @@ impl Process {
             &dir.display().to_string(),
             &cache_bytes.to_string(),
             &audit.path().display().to_string(),
+        ]);
+        started.audit = Some(audit);
+        started
+    }
+
+    /// As it is run where it matters.
+    fn production(dir: &Path, credentials: &production::Credentials) -> Self {
+        let audit = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("a folder");
+        let mut started = Self::start(&[
+            "production",
+            &dir.display().to_string(),
+            &audit.path().display().to_string(),
+            credentials.path(),
         ]);
         started.audit = Some(audit);
         started
@@ -305,6 +334,8 @@ fn single(requests: impl Iterator<Item = usize>) -> Call {
         bodies: requests
             .map(|number| workload::request(number, ENTITIES).encode_to_vec())
             .collect(),
+        login: None,
+        tls: None,
     }
 }
 
@@ -431,6 +462,60 @@ fn throughput() {
     }
 }
 
+/// What it costs to know the callers, to encrypt, to measure and to trace, beside the plain figures of the same run.
+fn in_production() {
+    let large = policy_dir(10_000);
+    let credentials = production::Credentials::new();
+    let (plain, encrypted) = (
+        warm_call(),
+        Call {
+            tls: Some(credentials.client()),
+            ..warm_call()
+        },
+    );
+    let servers = [
+        ("echo, plain", Process::start(&["echo-ours"]), &plain),
+        (
+            "echo, mutual TLS",
+            Process::start(&["echo-tls", credentials.path()]),
+            &encrypted,
+        ),
+        (
+            "countersign, plain",
+            Process::countersign(large.path(), 64 << 20),
+            &plain,
+        ),
+        (
+            "countersign, mutual TLS, bound callers, metrics, traces (1 %), audit",
+            Process::production(large.path(), &credentials),
+            &encrypted,
+        ),
+    ];
+    let mut figures: Vec<Vec<Figure>> = servers.iter().map(|_| Vec::new()).collect();
+    for _ in 0..ROUNDS {
+        for ((_, process, call), figures) in servers.iter().zip(&mut figures) {
+            let (report, cpu) = closed(process, call, CONNECTIONS);
+            figures.push(figure(&report, cpu));
+        }
+    }
+    println!(
+        "\n### Cached Authorize as in production, {CONNECTIONS} connections x {IN_FLIGHT} in flight, median of {ROUNDS}\n"
+    );
+    println!(
+        "| server | calls/s | server CPU per call | calls/s of the plain echo | of the echo with TLS |\n|---|---|---|---|---|"
+    );
+    let rate = |figures: &Vec<Figure>| median(figures.iter().map(|figure| figure.rate).collect());
+    for ((name, ..), each) in servers.iter().zip(&figures) {
+        let cpu = median(each.iter().map(|figure| figure.cpu_us).collect());
+        println!(
+            "| {name} | {:.0} | {cpu:.2} us | {:.2} | {:.2} |",
+            rate(each),
+            rate(each) / rate(&figures[0]),
+            rate(each) / rate(&figures[1])
+        );
+    }
+}
+
 fn uncached() {
     let (small, large) = (policy_dir(10), policy_dir(10_000));
     let call = single((0..1_800).map(|number| number * 4 + 1));
@@ -461,6 +546,8 @@ fn batch() {
         path: BATCH.to_owned(),
         authority: "localhost".to_owned(),
         bodies: vec![BatchAuthorizeRequest { requests }.encode_to_vec()],
+        login: None,
+        tls: None,
     };
     let processes = [("batch", process)];
     let figures = rounds(&processes, &call, 2);

@@ -19,6 +19,11 @@
     unreachable_pub,
     reason = "its threads measure real time, without a runtime"
 )]
+// Each bench uses its part of this module.
+#![allow(dead_code, unused_imports, reason = "each bench uses its part")]
+
+mod patient;
+mod socket;
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, Read, Write};
@@ -29,6 +34,11 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 
+pub use patient::{Overload, one_at_a_time, overload};
+pub use socket::ClientTls;
+
+use socket::Socket;
+
 /// One unary gRPC call, prepared: every call sends the same bytes, or the given bodies in turn.
 pub struct Call {
     /// The method, as in `/countersign.v1.AuthorizationService/Authorize`: 126 bytes at most.
@@ -38,6 +48,10 @@ pub struct Call {
     /// Encoded request messages, without the five bytes of gRPC framing. Every connection goes round the list, each from
     /// another place.
     pub bodies: Vec<Vec<u8>>,
+    /// The development login to show, as in `development:crowd`: what tells callers apart on one machine. None if there is none.
+    pub login: Option<&'static str>,
+    /// How to encrypt; not at all if there is none.
+    pub tls: Option<ClientTls>,
 }
 
 /// What a run measured. The warm-up is not part of it.
@@ -473,7 +487,7 @@ struct Connection<'a> {
     call: &'a Call,
     /// Whether reads and writes return at once, or block for a tick.
     polled: bool,
-    socket: TcpStream,
+    socket: Socket,
     out: Vec<u8>,
     /// How much of `out` was written.
     written: usize,
@@ -512,10 +526,11 @@ impl<'a> Connection<'a> {
         let request = |body: &Vec<u8>| Request::new(&block, body);
         let socket = TcpStream::connect_timeout(&addr, PATIENCE)?;
         socket.set_nodelay(true)?;
-        socket.set_nonblocking(polled)?;
-        socket.set_read_timeout(Some(TICK))?;
+        let socket = Socket::shake_hands(socket, call.tls.as_ref())?;
+        socket.tcp().set_nonblocking(polled)?;
+        socket.tcp().set_read_timeout(Some(TICK))?;
         // Writes too: a server may stop reading until its answers are read.
-        socket.set_write_timeout(Some(TICK))?;
+        socket.tcp().set_write_timeout(Some(TICK))?;
         Ok(Self {
             addr,
             call,
@@ -785,6 +800,11 @@ fn request_headers(call: &Call) -> Vec<u8> {
     block.push(0);
     put_string(&mut block, "te");
     put_string(&mut block, "trailers");
+    if let Some(login) = call.login {
+        block.push(0);
+        put_string(&mut block, "authorization");
+        put_string(&mut block, &format!("Bearer {login}"));
+    }
     block
 }
 
